@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Interrupts and exceptions: descriptor tables and who handles which vector.
+ */
+#ifndef ARCH_X86_TRAP_H
+#define ARCH_X86_TRAP_H
+
+#include <stdint.h>
+
+#define TRAP_EXCEPTIONS 32 /* vectors 0 to 31 belong to the CPU */
+#define VECTOR_TIMER	0x40
+#define VECTOR_ERROR	0xfe
+#define VECTOR_SPURIOUS 0xff /* low bits all ones: SDM vol 3, 11.9 */
+
+/*
+ * What is on the stack when trap_entry() runs, lowest address first. The stubs
+ * in entry.asm build it, the last five words are the CPU's (AMD APM vol 2, 8.9).
+ */
+struct trap_frame {
+	uint64_t r15, r14, r13, r12, r11, r10, r9, r8;
+	uint64_t rbp, rdi, rsi, rdx, rcx, rbx, rax;
+	uint64_t vector, error;
+	uint64_t rip, cs, rflags, rsp, ss;
+};
+
+typedef void (*trap_handler)(struct trap_frame *frame);
+
+/*
+ * Loads this CPU's GDT, TSS and IDT. Interrupts off; call once, before the
+ * first trap_handle().
+ */
+void trap_init(void);
+
+/*
+ * Makes `handler` answer `vector` (0 to 255; vectors without a stub in
+ * entry.asm never arrive). Handlers run with interrupts off on the interrupted
+ * stack, #DF and NMI on their own. Returning resumes what was interrupted.
+ */
+void trap_handle(unsigned int vector, trap_handler handler);
+
+#endif

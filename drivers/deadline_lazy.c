@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Deadline mode "lazy": the guest's side of the lazy TSC deadline protocol, as
+ * docs/protocol.md has it.
+ *
+ * The order of two accesses is what the protocol hangs on: `pending` is stored
+ * before `armed` or `host` is loaded. If the host parks the vCPU in between, it
+ * has seen the new deadline; the other way round it would be lost. Both words
+ * are read and written by the same CPU, in guest mode and out of it, and a
+ * VM-exit orders them: so it is only the compiler that must keep the order, and
+ * volatile makes it.
+ */
+#include "drivers/deadline.h"
+
+#include "drivers/kvm.h"
+
+#define LAZY_ENABLE 1ull
+#define HOST_ACTIVE 1ull
+
+static const char *lazy_missing(void)
+{
+	if (!kvm_present())
+		return "not a KVM guest";
+	if (!lapic.tsc_deadline)
+		return "no TSC-deadline timer";
+	if (!kvm_has_feature(KVM_FEATURE_LAZY_TSCDEADLINE))
+		return "KVM feature bit 18 is not set";
+	return 0;
+}
+
+static void lazy_enable(struct deadline *d, uint64_t deadline)
+{
+	lapic_timer_program(&d->timer, deadline);
+	d->area.armed = 0;
+	d->area.host = 0;
+	d->area.pending = deadline;
+	for (int i = 0; i < 5; i++)
+		d->area.reserved[i] = 0;
+	compiler_barrier();
+	wrmsr(MSR_KVM_LAZY_TSCDEADLINE, (uintptr_t)&d->area | LAZY_ENABLE);
+}
+
+static void lazy_disable(struct deadline *d)
+{
+	(void)d;
+	wrmsr(MSR_KVM_LAZY_TSCDEADLINE, 0);
+}
+
+static void lazy_set(struct deadline *d, uint64_t deadline)
+{
+	uint64_t armed;
+
+	d->area.pending = deadline;
+	compiler_barrier();
+	armed = d->area.armed;
+	if (!armed || deadline < armed)
+		lapic_timer_program(&d->timer, deadline);
+}
+
+static void lazy_cancel(struct deadline *d)
+{
+	d->area.pending = 0;
+}
+
+/* The halt that follows is an exit, and there the host reads `pending`. */
+static void lazy_defer(struct deadline *d, uint64_t deadline)
+{
+	d->area.pending = deadline;
+	compiler_barrier();
+	if (!(d->area.host & HOST_ACTIVE))
+		lazy_set(d, deadline);
+}
+
+/*
+ * Nothing was halted, so nobody may hold a timer for what was deferred. Loading
+ * `pending` is no race: only this CPU writes it.
+ */
+static void lazy_commit(struct deadline *d)
+{
+	uint64_t pending = d->area.pending;
+
+	if (pending)
+		lazy_set(d, pending);
+}
+
+/* The host has cleared `armed` already. */
+static void lazy_interrupt(struct deadline *d)
+{
+	(void)d;
+}
+
+const struct deadline_ops deadline_lazy = {
+	.name = "lazy",
+	.missing = lazy_missing,
+	.enable = lazy_enable,
+	.disable = lazy_disable,
+	.set = lazy_set,
+	.cancel = lazy_cancel,
+	.defer = lazy_defer,
+	.commit = lazy_commit,
+	.interrupt = lazy_interrupt,
+};

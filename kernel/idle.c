@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Idle: how deferring and committing deadlines bracket the HLT.
+ */
+#include "kernel/idle.h"
+
+#include "kernel/cpu.h"
+
+void idle_enter(void)
+{
+	this_cpu()->clockevent.idle = true;
+}
+
+void idle_halt(void)
+{
+	cpu_wait();
+}
+
+void idle_exit(void)
+{
+	struct clockevent *ce = &this_cpu()->clockevent;
+
+	ce->idle = false;
+	ce->mode->commit(&ce->deadline);
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+/*
+ * From the loader to the storm: every part of the machine is set up here, in the
+ * order in which they need each other.
+ */
+#include "arch/x86/cpu.h"
+#include "arch/x86/trap.h"
+#include "drivers/kvm.h"
+#include "drivers/lapic.h"
+#include "drivers/serial.h"
+#include "drivers/tsc.h"
+#include "kernel/banner.h"
+#include "kernel/cmdline.h"
+#include "kernel/console.h"
+#include "kernel/cpu.h"
+#include "kernel/panic.h"
+#include "kernel/storm/options.h"
+#include "kernel/storm/storm.h"
+
+#define MULTIBOOT_LOADED	0x2badb002
+#define MULTIBOOT_HAS_CMDLINE	(1u << 2)
+#define MULTIBOOT_HAS_LOADER	(1u << 9)
+
+/* The loader's information, Multiboot Specification 0.6.96, section 3.3. */
+struct multiboot_info {
+	uint32_t flags;
+	uint32_t memory[2], boot_device;
+	uint32_t cmdline;
+	uint32_t modules[2], symbols[4], memory_map[2], drives[2], config;
+	uint32_t loader;
+};
+
+/* boot/start.asm calls it with what the loader left in EAX and EBX. */
+_Noreturn void kernel_main(uint32_t magic, const struct multiboot_info *info);
+
+static struct cpu boot_cpu = { .self = &boot_cpu };
+static struct storm_options options;
+
+static const char *pointer_if(bool valid, uint32_t address)
+{
+	return valid ? (const char *)(uintptr_t)address : NULL;
+}
+
+/* A bad command line ends the run before it has begun. */
+static void read_command_line(const struct multiboot_info *info)
+{
+	struct cmdline c;
+	const char *line = pointer_if(info->flags & MULTIBOOT_HAS_CMDLINE,
+				      info->cmdline);
+	const char *loader = pointer_if(info->flags & MULTIBOOT_HAS_LOADER,
+					info->loader);
+
+	storm_options_begin(&options, &c);
+	if (cmdline_line(&c, cmdline_skip_image(line, loader)) == 0)
+		return;
+	print("%s\n", c.error);
+	machine_end(EXIT_USAGE_CODE);
+}
+
+/* The LAPIC gave up an interrupt before its handler ran: there is no EOI. */
+static void ignore_spurious(struct trap_frame *frame)
+{
+	(void)frame;
+}
+
+/* We sent or received something illegal: a fault of this kernel or its host. */
+static void lapic_error(struct trap_frame *frame)
+{
+	(void)frame;
+	panic("local APIC error, status %x", lapic_read_errors());
+}
+
+static void start_machine(void)
+{
+	trap_handle(VECTOR_SPURIOUS, ignore_spurious);
+	trap_handle(VECTOR_ERROR, lapic_error);
+	kvm_init();
+	if (!tsc_init())
+		panic("no way to find the frequency of the TSC");
+	if (!lapic_init())
+		panic("no working local APIC timer");
+	clockevent_init(&boot_cpu);
+	irq_enable();
+}
+
+_Noreturn void kernel_main(uint32_t magic, const struct multiboot_info *info)
+{
+	enum exit_code code;
+
+	percpu_install(&boot_cpu);
+	serial_init();
+	trap_init();
+	panic_catch_exceptions();
+	if (magic != MULTIBOOT_LOADED)
+		panic("not started by a multiboot loader (%x)", magic);
+	read_command_line(info);
+	start_machine();
+	banner_print();
+	code = storm_main(&options);
+	if (options.end == STORM_END_EXIT)
+		machine_end(code);
+	print("sloth: halted\n");
+	cpu_stop();
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The storm's self-check: a record of every timer, kept beside the wheel and
+ * compared with what the wheel does.
+ *
+ * Each start ends in exactly one of: fired, cancelled (stopped or moved), or
+ * dropped (the record says armed, the wheel does not know it). A timer is lost if
+ * it was dropped, or fired so late that something else must have found it. Five
+ * seconds: a starved host was seen to stop a guest for one.
+ */
+#include "drivers/tsc.h"
+#include "kernel/cpu.h"
+#include "kernel/storm/storm.h"
+
+#define OVERDUE_NS 5000000000ull
+
+void storm_check_begin(struct storm_run *run, hrtimer_callback callback)
+{
+	run->overdue = tsc_from_ns(OVERDUE_NS);
+	for (uint64_t i = 0; i < run->result.timers; i++) {
+		run->timers[i] = (struct storm_timer){ 0 };
+		hrtimer_init(&run->timers[i].timer, callback);
+	}
+}
+
+/* Closes the record of a timer that is about to be moved, stopped or forgotten. */
+static void settle(struct storm_run *run, struct storm_timer *t)
+{
+	if (t->armed && hrtimer_is_active(&t->timer))
+		run->cancelled++;
+	else if (t->armed)
+		run->dropped++;
+	t->armed = false;
+}
+
+void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due)
+{
+	settle(run, t);
+	run->started++;
+	t->armed = true;
+	t->due = due;
+	hrtimer_start(&this_cpu()->timers, &t->timer, due);
+}
+
+void storm_stop(struct storm_run *run, struct storm_timer *t)
+{
+	settle(run, t);
+	hrtimer_cancel(&this_cpu()->timers, &t->timer);
+}
+
+void storm_fired(struct storm_run *run, struct storm_timer *t)
+{
+	uint64_t now = rdtsc();
+
+	run->fired++;
+	t->armed = false;
+	if (now < t->due) {
+		run->result.early++;
+		return;
+	}
+	histogram_add(&run->lateness, now - t->due);
+	if (now - t->due > run->overdue)
+		run->late++;
+}
+
+void storm_check_end(struct storm_run *run)
+{
+	struct storm_result *r = &run->result;
+
+	for (uint64_t i = 0; i < r->timers; i++)
+		storm_stop(run, &run->timers[i]);
+	r->lost = run->dropped + run->late;
+	r->unbalanced = run->started !=
+			run->fired + run->cancelled + run->dropped;
+}

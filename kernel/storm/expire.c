@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Workload "expire": stands for the periodic work of a machine that is otherwise
+ * idle: ticks, watchdogs, statistics, media frames. Timers of mixed rates, all of
+ * which fire, with HLT in between. An operation is one expiration.
+ *
+ * Here lazy has nothing to save but the write before each halt, and must cost
+ * nothing either.
+ */
+#include "kernel/cpu.h"
+#include "kernel/idle.h"
+#include "kernel/storm/random.h"
+#include "kernel/storm/storm.h"
+
+#define SHORTEST_PART 20 /* periods are from timeout / 20 to timeout */
+
+/* Whole periods from the first deadline on, so that nothing drifts. */
+static void tick(struct hrtimer *timer)
+{
+	struct storm_timer *t = (struct storm_timer *)timer;
+	struct storm_run *run = &storm_run;
+	uint64_t next;
+
+	storm_fired(run, t);
+	if (run->fired >= run->result.ops)
+		return;
+	hrtimer_forward(timer, rdtsc(), t->period, &next);
+	storm_start(run, t, next);
+}
+
+static void populate(struct storm_run *run)
+{
+	uint64_t low = run->timeout / SHORTEST_PART;
+
+	for (uint64_t i = 0; i < run->result.timers; i++) {
+		struct storm_timer *t = &run->timers[i];
+
+		t->period = random_between(&run->random, low, run->timeout);
+		storm_start(run, t, rdtsc() + t->period);
+	}
+}
+
+/* Interrupts are off but in HLT, so nothing fires before the window is open. */
+static void expire_run(struct storm_run *run)
+{
+	storm_check_begin(run, tick);
+	irq_disable();
+	populate(run);
+	storm_open(run);
+	storm_fault(run, run->timers);
+	idle_enter();
+	while (run->fired < run->result.ops &&
+	       hrtimer_first(&this_cpu()->timers))
+		idle_halt();
+	idle_exit();
+	storm_close(run);
+	irq_enable();
+}
+
+const struct storm_workload storm_expire = {
+	.name = "expire",
+	.what = "periodic timers of mixed rates",
+	.ops = 6000,
+	.timers = 16,
+	.timeout_ns = 20000000,
+	.max_timers = STORM_MAX_TIMERS,
+	.run = expire_run,
+};

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The storm's options: what may stand on the command line. Pure C, also part of
+ * the hosted build/storm-args.
+ */
+#ifndef KERNEL_STORM_OPTIONS_H
+#define KERNEL_STORM_OPTIONS_H
+
+#include <stdint.h>
+
+#include "kernel/cmdline.h"
+
+#define STORM_MAX_OPS	 10000000
+#define STORM_MAX_TIMERS 100000
+
+/* Bit numbers of storm_options.workloads and .modes, in the order of a run. */
+enum storm_workload_index { STORM_SLEEP, STORM_REARM, STORM_EXPIRE };
+enum storm_mode_index { STORM_EAGER, STORM_REARM_MODE, STORM_LAZY };
+#define STORM_WORKLOADS 3
+#define STORM_MODES	3
+
+enum storm_order { STORM_ORDER_FIRST, STORM_ORDER_RANDOM };
+enum storm_end { STORM_END_EXIT, STORM_END_HALT };
+enum storm_fault {
+	STORM_FAULT_NONE,
+	STORM_FAULT_PANIC,
+	STORM_FAULT_EXCEPTION,
+	STORM_FAULT_HANG,
+	STORM_FAULT_LOST,
+	STORM_FAULT_EARLY,
+};
+
+struct storm_options {
+	unsigned int workloads, modes;	/* a bit each */
+	uint64_t ops, timers, timeout;	/* 0: the workload's own; timeout in ns */
+	uint64_t seed;
+	unsigned int order; /* enum storm_order */
+	unsigned int fault; /* enum storm_fault, injected once for tests */
+	unsigned int end;   /* enum storm_end: how the guest ends */
+	char host[CMDLINE_LABEL_SIZE];
+};
+
+/* Fills in the defaults and prepares `c` to read words into the options. */
+void storm_options_begin(struct storm_options *options, struct cmdline *c);
+
+#endif

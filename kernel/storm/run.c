@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Runs the storm: for each workload that was asked for each mode in turn, a table
+ * and a line of JSON for each run, and the verdict.
+ */
+#include "drivers/tsc.h"
+#include "kernel/clockevent.h"
+#include "kernel/console.h"
+#include "kernel/storm/storm.h"
+
+struct storm_run storm_run;
+
+static struct storm_timer pool[STORM_MAX_TIMERS];
+
+static const struct storm_workload *const workloads[STORM_WORKLOADS] = {
+	[STORM_SLEEP] = &storm_sleep,
+	[STORM_REARM] = &storm_rearm,
+	[STORM_EXPIRE] = &storm_expire,
+};
+
+static const struct deadline_ops *const modes[STORM_MODES] = {
+	[STORM_EAGER] = &deadline_eager,
+	[STORM_REARM_MODE] = &deadline_rearm,
+	[STORM_LAZY] = &deadline_lazy,
+};
+
+/* How many runs there were, how many failed, and the first of these. */
+static struct {
+	unsigned int runs, failed;
+	struct storm_result first;
+} verdict;
+
+static uint64_t given_or(uint64_t given, uint64_t otherwise)
+{
+	return given ? given : otherwise;
+}
+
+static void prepare(struct storm_run *run, const struct storm_options *o,
+		    const struct storm_workload *w,
+		    const struct deadline_ops *mode)
+{
+	uint64_t timers = given_or(o->timers, w->timers);
+
+	*run = (struct storm_run){
+		.options = o,
+		.timers = pool,
+		.random = o->seed,
+		.result = {
+			.workload = w,
+			.mode = mode,
+			.ops = given_or(o->ops, w->ops),
+			.timers = timers < w->max_timers ? timers
+							 : w->max_timers,
+			.timeout_ns = given_or(o->timeout, w->timeout_ns),
+			.seed = o->seed,
+		},
+	};
+	run->timeout = tsc_from_ns(run->result.timeout_ns);
+}
+
+static struct storm_quantiles quantiles_ns(const struct histogram *h)
+{
+	return (struct storm_quantiles){
+		.p50 = tsc_to_ns(histogram_percentile(h, 50)),
+		.p99 = tsc_to_ns(histogram_percentile(h, 99)),
+		.max = tsc_to_ns(h->max),
+	};
+}
+
+static struct storm_quantiles quantiles(const struct histogram *h)
+{
+	return (struct storm_quantiles){
+		.p50 = histogram_percentile(h, 50),
+		.p99 = histogram_percentile(h, 99),
+		.max = h->max,
+	};
+}
+
+static void judge(const struct storm_result *r)
+{
+	verdict.runs++;
+	if (!r->lost && !r->early && !r->unbalanced)
+		return;
+	if (verdict.failed++ == 0)
+		verdict.first = *r;
+}
+
+static void run_mode(const struct storm_options *o,
+		     const struct storm_workload *w,
+		     const struct deadline_ops *mode,
+		     struct storm_result *result)
+{
+	struct storm_run *run = &storm_run;
+
+	print("%s/%s ...\n", w->name, mode->name);
+	prepare(run, o, w, mode);
+	clockevent_set_mode(mode);
+	w->run(run);
+	storm_check_end(run);
+	run->result.late_ns = quantiles_ns(&run->lateness);
+	run->result.set_cycles = quantiles(&run->set_cycles);
+	*result = run->result;
+	judge(result);
+}
+
+static void run_workload(const struct storm_options *o,
+			 const struct storm_workload *w, unsigned int usable)
+{
+	static struct storm_result results[STORM_MODES];
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < STORM_MODES; i++)
+		if (usable >> i & 1)
+			run_mode(o, w, modes[i], &results[count++]);
+	clockevent_set_mode(&deadline_eager);
+	storm_table(results, count);
+	for (unsigned int i = 0; i < count; i++)
+		storm_json(&results[i], o->host);
+	print("\n");
+}
+
+/* The modes that were asked for and that this machine has. */
+static unsigned int usable_modes(unsigned int wanted)
+{
+	unsigned int usable = 0;
+
+	for (unsigned int i = 0; i < STORM_MODES; i++) {
+		const char *missing = modes[i]->missing();
+
+		if (!(wanted >> i & 1))
+			continue;
+		if (missing)
+			print("mode %s left out: the host does not offer it (%s)\n",
+			      modes[i]->name, missing);
+		else
+			usable |= 1u << i;
+	}
+	return usable;
+}
+
+static void print_total(void)
+{
+	struct counts total;
+
+	counts_read(&total);
+	if (total.from_host)
+		print("exits since creation: %lu\n", total.value[COUNT_EXITS]);
+}
+
+static enum exit_code print_verdict(void)
+{
+	const struct storm_result *r = &verdict.first;
+
+	if (!verdict.failed) {
+		print("sloth: %u run%s, all passed\n", verdict.runs,
+		      verdict.runs == 1 ? "" : "s");
+		return EXIT_SUCCESS_CODE;
+	}
+	print("sloth: FAILED: %u of %u runs, first %s/%s: %lu lost, %lu early%s\n",
+	      verdict.failed, verdict.runs, r->workload->name, r->mode->name,
+	      r->lost, r->early,
+	      r->unbalanced ? ", started and ended timers do not match" : "");
+	return EXIT_FAILURE_CODE;
+}
+
+enum exit_code storm_main(const struct storm_options *options)
+{
+	unsigned int usable = usable_modes(options->modes);
+
+	if (!usable) {
+		print("sloth: FAILED: no mode of those asked for can be used here\n");
+		return EXIT_FAILURE_CODE;
+	}
+	for (unsigned int i = 0; i < STORM_WORKLOADS; i++)
+		if (options->workloads >> i & 1)
+			run_workload(options, workloads[i], usable);
+	print_total();
+	return print_verdict();
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The timer storm: workloads that live on timers, each run in each deadline mode
+ * in the same boot, checking itself.
+ */
+#ifndef KERNEL_STORM_STORM_H
+#define KERNEL_STORM_STORM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "drivers/deadline.h"
+#include "drivers/debug_exit.h"
+#include "kernel/histogram.h"
+#include "kernel/hrtimer.h"
+#include "kernel/storm/counts.h"
+#include "kernel/storm/options.h"
+
+/* A timer and what the storm remembers of it, apart from the wheel. */
+struct storm_timer {
+	struct hrtimer timer; /* first: its callback casts it back */
+	uint64_t due;
+	uint64_t period;	    /* expire: cycles */
+	struct storm_timer *closed; /* rearm: next of those that have fired */
+	bool armed;		    /* should fire, but has not yet */
+};
+
+struct storm_run;
+
+struct storm_workload {
+	const char *name;
+	const char *what; /* one line for the table's title */
+	uint64_t ops, timers, timeout_ns; /* defaults */
+	uint64_t max_timers;
+	void (*run)(struct storm_run *run);
+};
+
+struct storm_quantiles {
+	uint64_t p50, p99, max;
+};
+
+/* What one run has found, in its counted window unless it says otherwise. */
+struct storm_result {
+	const struct storm_workload *workload;
+	const struct deadline_ops *mode;
+	uint64_t ops, timers, timeout_ns, seed;
+	uint64_t ns, msr_writes, interrupts, spurious;
+	uint64_t lost, early; /* of the whole run */
+	bool unbalanced;      /* started is not fired + cancelled + lost */
+	struct storm_quantiles late_ns, set_cycles;
+	struct counts exits;
+};
+
+/* One run while it goes on. */
+struct storm_run {
+	const struct storm_options *options;
+	struct storm_result result;
+	struct storm_timer *timers;
+	uint64_t timeout;      /* cycles */
+	uint64_t random;       /* state of random.h */
+	uint64_t overdue;      /* cycles of lateness that count as lost */
+	uint64_t started, fired, cancelled, dropped, late; /* of all timers */
+	struct counts before;
+	uint64_t start;
+	struct histogram lateness, set_cycles; /* both in cycles */
+};
+
+/* rearm.c, sleep.c, expire.c */
+extern const struct storm_workload storm_sleep, storm_rearm, storm_expire;
+
+/* The only run at a time: callbacks find it here. */
+extern struct storm_run storm_run;
+
+/* run.c: everything the options ask for; returns how the guest should end. */
+enum exit_code storm_main(const struct storm_options *options);
+
+/* check.c: starting and firing with a record. Interrupts off for all of them. */
+void storm_check_begin(struct storm_run *run, hrtimer_callback callback);
+void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due);
+void storm_stop(struct storm_run *run, struct storm_timer *t);
+void storm_fired(struct storm_run *run, struct storm_timer *t);
+void storm_check_end(struct storm_run *run);
+
+/* window.c: what is between open and close is counted and measured. */
+void storm_open(struct storm_run *run);
+void storm_close(struct storm_run *run);
+
+/*
+ * fault.c: does once what the option fault= asks for, to an armed timer. To be
+ * called in the middle of each run with interrupts off.
+ */
+void storm_fault(const struct storm_run *run, struct storm_timer *t);
+
+/* table.c and json.c: results on the console. */
+void storm_table(const struct storm_result *results, unsigned int count);
+void storm_json(const struct storm_result *result, const char *host);
+
+#endif

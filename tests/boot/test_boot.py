@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+"""Boots the real image under plain QEMU (software CPU, no KVM) and judges it.
+
+Such a machine has an xAPIC, no TSC-deadline timer and no lazy deadline, so what is
+tested here is the guest itself: boot, options, timers, checks, the ways to end.
+Checks on time have wide margins: the emulator may share its CPU.
+"""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ELF = ROOT / "build/sloth.elf"
+ISO = ROOT / "build/sloth.iso"
+QEMU = ["qemu-system-x86_64", "-accel", "tcg", "-display", "none",
+        "-serial", "stdio", "-monitor", "none", "-m", "128", "-no-reboot"]
+DEBUG_EXIT = ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
+
+SUCCESS, FAILURE, PANIC, USAGE, TIMED_OUT = 33, 35, 37, 39, "timed out"
+
+RUN_KEYS = ["workload", "mode", "host", "cpus", "ops", "timers", "seed", "ns",
+            "msr_writes", "interrupts", "spurious", "lost", "early", "late_ns",
+            "set_cycles", "exits"]
+EXIT_KEYS = ["source", "exits", "halt", "msr_write", "tsc_deadline", "icr",
+             "preemption_timer", "external_interrupt", "io", "hypercall", "kick",
+             "rearm", "cancelled", "halt_sync", "timer_interrupt"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def images():
+    subprocess.run(["make", "-j2", "all", "iso"], cwd=ROOT, check=True,
+                   stdout=subprocess.DEVNULL, timeout=300)
+
+
+def emulate(arguments, limit):
+    """Runs QEMU; returns its status, or TIMED_OUT, and the serial output."""
+    process = subprocess.Popen([*QEMU, *arguments], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    try:
+        output = process.communicate(timeout=limit)[0]
+        status = process.returncode
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output = process.communicate()[0]
+        status = TIMED_OUT
+    return status, output.decode(errors="replace")
+
+
+def boot(options="", *machine, limit=120, debug_exit=True):
+    return emulate(["-kernel", str(ELF), "-append", options, *machine,
+                    *(DEBUG_EXIT if debug_exit else [])], limit)
+
+
+def runs_of(output):
+    return [json.loads(line) for line in output.splitlines()
+            if line.startswith('{"workload":')]
+
+
+@pytest.fixture(scope="module")
+def small():
+    status, output = boot("ops=200 timers=10 timeout=5ms seed=7 host=test-1")
+    assert status == SUCCESS, output
+    return output
+
+
+def test_all_workloads_run_in_both_modes(small):
+    pairs = [(r["workload"], r["mode"]) for r in runs_of(small)]
+    assert pairs == [(w, m) for w in ("sleep", "rearm", "expire")
+                     for m in ("eager", "rearm")]
+    assert small.splitlines()[-1] == "sloth: 6 runs, all passed"
+
+
+def test_banner_names_the_machine(small):
+    for line in (r"Sloth \d", r"cpu +\S", r"hypervisor +TCGTCGTCGTCG",
+                 r"clock +TSC, [\d,]+\.\d{3} MHz by \S.*invariant",
+                 r"local APIC +xAPIC, timer one-shot",
+                 r"lazy +not offered by the host: not a KVM guest"):
+        assert re.search("^" + line, small, re.MULTILINE), line
+
+
+def test_json_has_exactly_the_fixed_keys(small):
+    for run in runs_of(small):
+        assert list(run) == RUN_KEYS
+        assert list(run["late_ns"]) == list(run["set_cycles"]) == ["p50", "p99", "max"]
+        assert list(run["exits"]) == EXIT_KEYS
+
+
+def test_json_tells_what_was_run(small):
+    for run in runs_of(small):
+        assert (run["host"], run["cpus"], run["ops"], run["seed"]) == \
+            ("test-1", 1, 200, 7)
+        assert run["timers"] == (1 if run["workload"] == "sleep" else 10)
+        assert run["ns"] > 0 and run["lost"] == run["early"] == 0
+        for key in ("late_ns", "set_cycles"):
+            assert run[key]["p50"] <= run[key]["p99"] <= run[key]["max"]
+
+
+def test_unknown_counters_are_null(small):
+    for run in runs_of(small):
+        exits = dict(run["exits"])
+        assert exits.pop("source") == "guest"
+        assert exits.pop("tsc_deadline") == run["msr_writes"]
+        assert set(exits.values()) == {None}
+    assert "exits since creation" not in small
+
+
+def test_the_table_fits_and_shows_each_row(small):
+    assert all(len(line) <= 100 for line in small.splitlines()
+               if not line.startswith("{"))
+    for row in ("all exits", "halt", "msr-write", "tsc-deadline", "apic-icr",
+                "preemption-timer", "external-interrupt", "io", "hypercall",
+                "timer interrupts", "kicks", "kicks re-armed", "kicks cancelled",
+                "halt-sync", "spurious", "lost", "early", "late p99, us",
+                "set p50, cycles", "run time, ms"):
+        assert len(re.findall(rf"^  {row}  ", small, re.MULTILINE)) == 3, row
+
+
+def test_eager_writes_each_change_and_rearm_hardly_any():
+    status, output = boot("storm=rearm ops=5000 timers=100 timeout=2s")
+    assert status == SUCCESS, output
+    eager, rearm = runs_of(output)
+    assert eager["msr_writes"] >= 5000
+    assert rearm["msr_writes"] <= 50
+    assert rearm["set_cycles"]["p50"] < eager["set_cycles"]["p50"]
+
+
+def test_each_sleep_is_one_interrupt():
+    status, output = boot("storm=sleep mode=eager ops=300 timeout=1ms")
+    assert status == SUCCESS, output
+    run, = runs_of(output)
+    assert run["interrupts"] - run["spurious"] == 300
+    assert run["msr_writes"] >= 300
+
+
+def test_periodic_timers_fire_as_often_as_asked():
+    status, output = boot("storm=expire mode=rearm ops=500 timers=20 timeout=4ms")
+    assert status == SUCCESS, output
+    run, = runs_of(output)
+    assert 0 < run["interrupts"] <= 500 + run["spurious"]
+    assert run["late_ns"]["max"] > 0
+
+
+@pytest.mark.parametrize("options", [
+    "storm=rearm timers=100000 ops=2000 timeout=100ms",
+    "storm=rearm order=random timers=50 ops=2000 timeout=2ms",
+    "storm=rearm timers=1 ops=100 timeout=1us",
+    "storm=sleep ops=100 timeout=1us",
+    "storm=expire ops=2000 timers=2000 timeout=1us",
+])
+def test_extreme_options_run(options):
+    status, output = boot(options)
+    assert status == SUCCESS, output
+    assert all(r["lost"] == r["early"] == 0 for r in runs_of(output))
+
+
+@pytest.mark.parametrize("options, named", [
+    ("storm=foo", "'foo' in storm=foo (valid: sleep, rearm, expire, all)"),
+    ("mode=fast", "'fast'"),
+    ("ops=0", "ops=0 is too small"),
+    ("timers=0", "timers=0 is too small"),
+    ("timers=100001", "timers=100001 is too large"),
+    ("ops=many", "ops=many is not a number"),
+    ("timeout=11s", "timeout=11s is too large"),
+    ("opps=5", "'opps'"),
+    ("ops=", "ops= is empty"),
+    ("seed=1 seed=1", "given twice"),
+    ("fast", "'fast'"),
+])
+def test_bad_command_line_is_one_line_naming_the_word(options, named):
+    status, output = boot(options, limit=60)
+    assert status == USAGE, output
+    assert output.startswith("sloth: ") and output.count("\n") == 1
+    assert named in output
+
+
+def test_lazy_alone_fails_where_it_is_not_offered():
+    status, output = boot("mode=lazy ops=10", limit=60)
+    assert status == FAILURE
+    assert "mode lazy left out: the host does not offer it (not a KVM guest)" in output
+    assert output.splitlines()[-1].startswith("sloth: FAILED: no mode")
+
+
+@pytest.mark.parametrize("workload", ["sleep", "rearm", "expire"])
+@pytest.mark.parametrize("fault", ["lost", "early"])
+def test_a_wrong_timer_fails_the_run(fault, workload):
+    status, output = boot(f"storm={workload} ops=100 timers=10 timeout=20ms "
+                          f"fault={fault}")
+    assert status == FAILURE, output
+    assert runs_of(output)[0][fault] == 1
+    assert sum(r["lost"] + r["early"] for r in runs_of(output)) == 1
+    assert output.splitlines()[-1].startswith(
+        f"sloth: FAILED: 1 of 2 runs, first {workload}/eager: 1 lost, 0 early"
+        if fault == "lost" else
+        f"sloth: FAILED: 1 of 2 runs, first {workload}/eager: 0 lost, 1 early")
+
+
+def test_panic_is_a_status_of_its_own():
+    status, output = boot("ops=10 fault=panic", limit=60)
+    assert status == PANIC
+    assert output.splitlines()[-1] == "PANIC: fault=panic was asked for"
+
+
+def test_an_exception_shows_all_registers():
+    status, output = boot("ops=10 fault=exception", limit=60)
+    assert status == PANIC
+    assert "exception 6 (#UD invalid opcode), error code 0" in output
+    for name in ["rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8 ", "r9 ",
+                 *(f"r{n}" for n in range(10, 16)), "rip", "flg", "cs ", "ss ", "cr2"]:
+        assert re.search(rf"\b{name} [0-9a-f]{{16}}", output), name
+
+
+def test_a_hang_keeps_what_was_printed_before():
+    status, output = boot("ops=10 fault=hang", limit=12)
+    assert status == TIMED_OUT
+    assert output.splitlines()[-1] == "sleep/eager ..."
+
+
+@pytest.mark.parametrize("options, debug_exit", [("end=halt", True), ("", False)])
+def test_halts_when_asked_or_when_nothing_ends_it(options, debug_exit):
+    status, output = boot(f"storm=sleep mode=eager ops=10 {options}", limit=12,
+                          debug_exit=debug_exit)
+    assert status == TIMED_OUT
+    assert output.splitlines()[-2:] == ["sloth: 1 run, all passed", "sloth: halted"]
+
+
+@pytest.mark.parametrize("cpu", ["qemu64,-x2apic", "max", "Nehalem"])
+def test_other_cpus(cpu):
+    status, output = boot("ops=50 timers=5 timeout=2ms", "-cpu", cpu)
+    assert status == SUCCESS, output
+
+
+def test_a_32_bit_cpu_is_told_so():
+    status, output = boot("", "-cpu", "qemu32", limit=60)
+    assert (status, output) == (PANIC, "sloth: this CPU has no 64-bit mode\n")
+
+
+def test_grub_boots_the_iso_up_to_the_table():
+    status, output = emulate([*DEBUG_EXIT, "-cdrom", str(ISO)], limit=60)
+    assert status in (SUCCESS, TIMED_OUT), output
+    assert re.search(r"^  tsc-deadline ", output, re.MULTILINE), output
