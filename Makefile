@@ -11,6 +11,11 @@
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
+# make V=1 shows the commands.
+ifneq ($(V),1)
+say = @echo "  $(1)	$@";
+endif
+
 OUT   := build/guest
 CC    := gcc
 NASM  := nasm
@@ -36,25 +41,25 @@ all: build/sloth.elf
 
 # QEMU's -kernel takes multiboot images as 32-bit ELF only.
 build/sloth.elf: build/sloth64.elf
-	objcopy -O elf32-i386 --strip-debug $< $@
+	$(call say,OBJCOPY) objcopy -O elf32-i386 --strip-debug $< $@
 
 build/sloth64.elf: $(OBJECTS) linker.ld Makefile
-	$(CC) $(LDFLAGS) -o $@ $(OBJECTS)
+	$(call say,LD) $(CC) $(LDFLAGS) -o $@ $(OBJECTS)
 
 $(OUT)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c -o $@ $<
+	$(call say,CC) $(CC) $(CFLAGS) -c -o $@ $<
 
 $(OUT)/%.asm.o: %.asm Makefile
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -g -F dwarf -Wall -Werror -o $@ $<
+	$(call say,NASM) $(NASM) -f elf64 -g -F dwarf -Wall -Werror -o $@ $<
 
 iso: build/sloth.iso
 build/sloth.iso: build/sloth.elf boot/grub.cfg
 	@mkdir -p $(OUT)/iso/boot/grub
-	cp build/sloth.elf $(OUT)/iso/boot/sloth.elf
-	cp boot/grub.cfg $(OUT)/iso/boot/grub/grub.cfg
-	grub-mkrescue -o $@ $(OUT)/iso >$(OUT)/grub-mkrescue.log 2>&1 || \
+	@cp build/sloth.elf $(OUT)/iso/boot/sloth.elf
+	@cp boot/grub.cfg $(OUT)/iso/boot/grub/grub.cfg
+	$(call say,GRUB) grub-mkrescue -o $@ $(OUT)/iso >$(OUT)/grub-mkrescue.log 2>&1 || \
 		{ cat $(OUT)/grub-mkrescue.log >&2; exit 1; }
 
 # Hosted: the guest's own files, compiled for the machine that builds. The fake
@@ -81,7 +86,7 @@ unit: $(UNIT_TESTS:%=build/unit/test_%)
 define UNIT_RULE
 build/unit/test_$(1): tests/unit/test_$(1).c $(UNIT_$(1)) $(HOSTED_NEEDS)
 	@mkdir -p $$(@D)
-	$(CC) $(HOSTED) -o $$@ tests/unit/test_$(1).c $(UNIT_$(1)) -lcmocka
+	$$(call say,CC) $(CC) $(HOSTED) -o $$@ tests/unit/test_$(1).c $(UNIT_$(1)) -lcmocka
 endef
 $(foreach t,$(UNIT_TESTS),$(eval $(call UNIT_RULE,$(t))))
 
@@ -89,7 +94,7 @@ ARGS_SOURCES := kernel/storm/args.c kernel/storm/options.c kernel/cmdline.c \
 	kernel/print.c
 build/storm-args: $(ARGS_SOURCES) $(HOSTED_NEEDS)
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 -O1 $(WARN) -I. -o $@ $(ARGS_SOURCES)
+	$(call say,CC) $(CC) -std=gnu17 -O1 $(WARN) -I. -o $@ $(ARGS_SOURCES)
 
 clean:
 	rm -rf $(OUT) build/unit build/storm-args build/sloth.elf \

@@ -58,7 +58,8 @@ void storm_fired(struct storm_run *run, struct storm_timer *t)
 		run->result.early++;
 		return;
 	}
-	histogram_add(&run->lateness, now - t->due);
+	if (run->open)
+		histogram_add(&run->lateness, now - t->due);
 	if (now - t->due > run->overdue)
 		run->late++;
 }

@@ -2,7 +2,9 @@
 /*
  * Workload "expire": stands for the periodic work of a machine that is otherwise
  * idle: ticks, watchdogs, statistics, media frames. Timers of mixed rates, all of
- * which fire, with HLT in between. An operation is one expiration.
+ * which fire, with HLT in between. An operation is one expiration. As with ticks,
+ * periods are whole multiples of a unit, so timers that meet share an interrupt,
+ * and others are further apart than programming one takes, in every mode.
  *
  * Here lazy has nothing to save but the write before each halt, and must cost
  * nothing either.
@@ -12,7 +14,7 @@
 #include "kernel/storm/random.h"
 #include "kernel/storm/storm.h"
 
-#define SHORTEST_PART 20 /* periods are from timeout / 20 to timeout */
+#define UNITS 20 /* periods are 1 to 20 times timeout / 20 */
 
 /* Whole periods from the first deadline on, so that nothing drifts. */
 static void tick(struct hrtimer *timer)
@@ -30,13 +32,13 @@ static void tick(struct hrtimer *timer)
 
 static void populate(struct storm_run *run)
 {
-	uint64_t low = run->timeout / SHORTEST_PART;
+	uint64_t unit = run->timeout / UNITS, start = rdtsc();
 
 	for (uint64_t i = 0; i < run->result.timers; i++) {
 		struct storm_timer *t = &run->timers[i];
 
-		t->period = random_between(&run->random, low, run->timeout);
-		storm_start(run, t, rdtsc() + t->period);
+		t->period = unit * random_between(&run->random, 1, UNITS);
+		storm_start(run, t, start + t->period);
 	}
 }
 

@@ -25,6 +25,10 @@ static const char *const count_keys[COUNTS] = {
 
 static void print_quantiles(const char *key, const struct storm_quantiles *q)
 {
+	if (!q->known) {
+		print(", \"%s\": {\"p50\": null, \"p99\": null, \"max\": null}", key);
+		return;
+	}
 	print(", \"%s\": {\"p50\": %lu, \"p99\": %lu, \"max\": %lu}", key,
 	      q->p50, q->p99, q->max);
 }
@@ -44,7 +48,7 @@ static void print_counts(const struct counts *c)
 
 void storm_json(const struct storm_result *r, const char *host)
 {
-	print("{\"workload\":\"%s\", \"mode\": \"%s\", \"host\": \"%s\"",
+	print("{\"workload\": \"%s\", \"mode\": \"%s\", \"host\": \"%s\"",
 	      r->workload->name, r->mode->name, host);
 	print(", \"cpus\": 1, \"ops\": %lu, \"timers\": %lu, \"seed\": %lu",
 	      r->ops, r->timers, r->seed);

@@ -61,6 +61,7 @@ static void prepare(struct storm_run *run, const struct storm_options *o,
 static struct storm_quantiles quantiles_ns(const struct histogram *h)
 {
 	return (struct storm_quantiles){
+		.known = h->count != 0,
 		.p50 = tsc_to_ns(histogram_percentile(h, 50)),
 		.p99 = tsc_to_ns(histogram_percentile(h, 99)),
 		.max = tsc_to_ns(h->max),
@@ -70,6 +71,7 @@ static struct storm_quantiles quantiles_ns(const struct histogram *h)
 static struct storm_quantiles quantiles(const struct histogram *h)
 {
 	return (struct storm_quantiles){
+		.known = h->count != 0,
 		.p50 = histogram_percentile(h, 50),
 		.p99 = histogram_percentile(h, 99),
 		.max = h->max,

@@ -36,6 +36,7 @@ struct storm_workload {
 };
 
 struct storm_quantiles {
+	bool known; /* false if there was nothing to measure */
 	uint64_t p50, p99, max;
 };
 
@@ -60,6 +61,7 @@ struct storm_run {
 	uint64_t random;       /* state of random.h */
 	uint64_t overdue;      /* cycles of lateness that count as lost */
 	uint64_t started, fired, cancelled, dropped, late; /* of all timers */
+	bool open; /* the counted window is */
 	struct counts before;
 	uint64_t start;
 	struct histogram lateness, set_cycles; /* both in cycles */

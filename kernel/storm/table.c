@@ -108,87 +108,51 @@ static int column_end(const struct storm_result *results, unsigned int i)
 	       COUNT_WIDTH;
 }
 
+/* A value of a plain row; false where it is not known. */
+typedef bool (*plain_value)(const struct storm_result *r, uint64_t *value);
+
 /* A row of numbers with no rate and no share: value / 10^decimals. */
 static void plain_row(const char *label, const struct storm_result *results,
-		      unsigned int count,
-		      uint64_t (*value)(const struct storm_result *),
+		      unsigned int count, plain_value value,
 		      unsigned int decimals)
 {
 	char number[40];
+	uint64_t v;
 
 	print_label(label);
 	for (unsigned int i = 0; i < count; i++)
 		print("%*s", column_end(results, i),
-		      print_fixed(number, sizeof(number),
-				  (int64_t)value(&results[i]), decimals));
+		      value(&results[i], &v)
+			      ? print_fixed(number, sizeof(number), (int64_t)v,
+					    decimals)
+			      : "-");
 	print("\n");
 }
 
-/* Tenths of microseconds. */
-static uint64_t late_p50(const struct storm_result *r)
-{
-	return r->late_ns.p50 / 100;
-}
+/* The functions of the plain rows: what is printed, in which unit. */
+#define PLAIN_VALUE(name, is_known, expression)                               \
+	static bool name(const struct storm_result *r, uint64_t *value)       \
+	{                                                                     \
+		*value = (expression);                                        \
+		return is_known;                                              \
+	}
 
-static uint64_t late_p99(const struct storm_result *r)
-{
-	return r->late_ns.p99 / 100;
-}
-
-static uint64_t late_max(const struct storm_result *r)
-{
-	return r->late_ns.max / 100;
-}
-
-static uint64_t set_p50(const struct storm_result *r)
-{
-	return r->set_cycles.p50;
-}
-
-static uint64_t set_p99(const struct storm_result *r)
-{
-	return r->set_cycles.p99;
-}
-
-static uint64_t set_max(const struct storm_result *r)
-{
-	return r->set_cycles.max;
-}
-
-static uint64_t writes(const struct storm_result *r)
-{
-	return r->msr_writes;
-}
-
-static uint64_t interrupts(const struct storm_result *r)
-{
-	return r->interrupts;
-}
-
-static uint64_t spurious(const struct storm_result *r)
-{
-	return r->spurious;
-}
-
-static uint64_t lost(const struct storm_result *r)
-{
-	return r->lost;
-}
-
-static uint64_t early(const struct storm_result *r)
-{
-	return r->early;
-}
-
-/* Tenths of milliseconds. */
-static uint64_t run_time(const struct storm_result *r)
-{
-	return r->ns / 100000;
-}
+PLAIN_VALUE(writes, true, r->msr_writes)
+PLAIN_VALUE(interrupts, true, r->interrupts)
+PLAIN_VALUE(spurious, true, r->spurious)
+PLAIN_VALUE(lost, true, r->lost)
+PLAIN_VALUE(early, true, r->early)
+PLAIN_VALUE(late_p50, r->late_ns.known, r->late_ns.p50 / 100) /* 0.1 us */
+PLAIN_VALUE(late_p99, r->late_ns.known, r->late_ns.p99 / 100)
+PLAIN_VALUE(late_max, r->late_ns.known, r->late_ns.max / 100)
+PLAIN_VALUE(set_p50, r->set_cycles.known, r->set_cycles.p50)
+PLAIN_VALUE(set_p99, r->set_cycles.known, r->set_cycles.p99)
+PLAIN_VALUE(set_max, r->set_cycles.known, r->set_cycles.max)
+PLAIN_VALUE(run_time, true, r->ns / 100000) /* 0.1 ms */
 
 static const struct {
 	const char *label;
-	uint64_t (*value)(const struct storm_result *);
+	plain_value value;
 	unsigned int decimals;
 } plain_rows[] = {
 	{ "guest's own counts:", NULL, 0 },
@@ -240,5 +204,4 @@ void storm_table(const struct storm_result *results, unsigned int count)
 				  plain_rows[i].value, plain_rows[i].decimals);
 		else
 			print("%s\n", plain_rows[i].label);
-	print("\n");
 }

@@ -16,6 +16,7 @@ void storm_open(struct storm_run *run)
 	r->interrupts = ce->interrupts;
 	r->spurious = ce->spurious;
 	clockevent_measure(&run->set_cycles);
+	run->open = true;
 	counts_read(&run->before);
 	run->start = rdtsc_ordered();
 }
@@ -28,6 +29,7 @@ void storm_close(struct storm_run *run)
 	struct counts after;
 
 	counts_read(&after);
+	run->open = false;
 	clockevent_measure(NULL);
 	counts_subtract(&r->exits, &after, &run->before);
 	r->ns = tsc_to_ns(end - run->start);

@@ -96,7 +96,11 @@ def test_json_tells_what_was_run(small):
         assert run["timers"] == (1 if run["workload"] == "sleep" else 10)
         assert run["ns"] > 0 and run["lost"] == run["early"] == 0
         for key in ("late_ns", "set_cycles"):
-            assert run[key]["p50"] <= run[key]["p99"] <= run[key]["max"]
+            values = list(run[key].values())
+            if run["workload"] == "rearm" and key == "late_ns" and None in values:
+                assert values == [None] * 3  # no timer was due while it was measured
+            else:
+                assert values == sorted(values)
 
 
 def test_unknown_counters_are_null(small):
