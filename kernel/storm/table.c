@@ -11,7 +11,7 @@
 #define LABEL_WIDTH 22
 #define COUNT_WIDTH 11
 #define RATE_WIDTH  9
-#define SAVED_WIDTH 8
+#define SAVED_WIDTH 9
 
 static const struct {
 	enum count_index index;

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""The command line."""
+
+import argparse
+import os
+import sys
+
+from lab import modules, system, ui
+from lab.ui import Fail, Usage
+
+HOSTS = ("auto", "direct", "kvm", "tcg")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but an error is one line and status 2 by way of Usage."""
+
+    def error(self, message):
+        raise Usage(f"{message} (try: ./sloth {self.prog.split()[-1]} --help)"
+                    if " " in self.prog else message)
+
+
+def seconds(text):
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError(text)
+    return value
+
+
+def parser():
+    top = Parser(prog="./sloth", description="A guest kernel and a patched KVM host for the lazy"
+                 " TSC-deadline protocol.", allow_abbrev=False)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True,
+                                  parser_class=Parser)
+
+    def common(sub, hosts):
+        sub.add_argument("--stock", action="store_true",
+                         help="the distribution's own KVM, without the patches")
+        sub.add_argument("--kernel", default="6.1", metavar="SERIES",
+                         help="the host's kernel (default 6.1)")
+        sub.add_argument("--host", default="auto", choices=hosts,
+                         help="where the host runs (default auto: the first that works)")
+        sub.add_argument("--timeout", type=seconds, metavar="SECONDS",
+                         help="time limit, from when the host is up")
+        sub.add_argument("--kvm-arg", action="append", default=[], metavar="MODULE.NAME=VALUE",
+                         help="an option for a KVM module")
+
+    run = commands.add_parser("run", allow_abbrev=False, help="boot the guest on a patched host,"
+                              " run the timer storm, print the exit table")
+    common(run, HOSTS)
+    run.add_argument("storm", nargs="*", metavar="name=value", help="storm options, as on the"
+                     " guest's command line: storm= mode= ops= timers= ...")
+
+    host = commands.add_parser("host", allow_abbrev=False, help="a command, or a shell, inside the"
+                               " patched host")
+    common(host, ("auto", "kvm", "tcg"))
+    host.add_argument("--share", metavar="DIR", help="a directory that the command may write to,"
+                      " as $SLOTH_SHARE")
+    host.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD",
+                      help="the command (default: a shell)")
+
+    test = commands.add_parser("test", allow_abbrev=False, help="every test")
+    test.add_argument("--fast", action="store_true", help="without those that boot the host")
+    test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...",
+                      help="options for pytest")
+
+    commands.add_parser("build-modules")
+    return top
+
+
+def after_dashes(words, command):
+    """`-- CMD`; without the dashes it could be a mistyped option."""
+    if not words:
+        return []
+    if words[0] == "--":
+        return words[1:]
+    if words[0].startswith("-"):
+        raise Usage(f"{words[0]}: no such option of ./sloth {command}")
+    return words
+
+
+def command_host(options):
+    from lab import host, probe
+    argv = after_dashes(options.argv, "host")
+    terminal = os.isatty(0) and os.isatty(1)
+    if not argv:
+        shell = os.environ.get("SHELL", "/bin/sh")
+        argv = [shell if os.access(shell, os.X_OK) else "/bin/sh"]
+    if options.share and not os.path.isdir(options.share):
+        raise Usage(f"--share={options.share}: not a directory")
+    accel = probe.host_accel(options)
+    machine = host.Host(options.kernel, options.stock, accel, options.kvm_arg)
+    if terminal:
+        machine.prepare()
+        ui.say(f"starting the host; Ctrl-] ends it, and what was written in it is dropped")
+    return machine.run(argv, stdin=host.forwarded_stdin(), terminal=terminal,
+                       limit=options.timeout,
+                       share=options.share and os.path.abspath(options.share))
+
+
+def command_run(options):
+    from lab import run
+    return run.storm(options)
+
+
+def command_test(options):
+    from lab import testing
+    return testing.run_tests(options.fast, after_dashes(options.pytest, "test"))
+
+
+def command_build_modules(_options):
+    print(modules.build("6.1"))
+    return 0
+
+
+def main(words):
+    system.stop_on_signals()
+    only_check = words[:1] == ["--check"]  # ./sloth asks this way before it installs packages
+    try:
+        if only_check:
+            words = words[1:]
+        options = parser().parse_args(words)
+        if hasattr(options, "kernel"):
+            modules.check_series(options.kernel)
+        if only_check:
+            return 100
+        commands = {"run": command_run, "host": command_host, "test": command_test,
+                    "build-modules": command_build_modules}
+        return commands[options.command](options)
+    except Fail as fail:
+        ui.say(str(fail))
+        return fail.status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except system.Stopped as stopped:
+        sys.stderr.write("\n")
+        ui.say("stopped")
+        return 128 + stopped.number

@@ -1,0 +1,481 @@
+# SPDX-License-Identifier: MIT
+"""The emulated host: a Debian kernel under QEMU with this machine's files, in which
+one command runs.
+
+    host = Host(series="6.1", stock=False, accel="tcg")
+    status = host.run(["uname", "-r"])
+
+Three ends are told apart. The command ends: its status. The emulated host stops
+(its heartbeat, a byte each second from a loop outside of everything else, is silent
+while the emulator lives): it is started again, at most RETRIES times, unless the
+command has already said something or the kernel has complained. The time limit
+passes: a failure, whatever the reason."""
+
+import dataclasses
+import fcntl
+import os
+import re
+import selectors
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import struct
+import termios
+import time
+import tty
+
+from lab import debs, initramfs, modules, system, ui
+from lab.system import BUILD
+from lab.ui import Fail
+
+BOOT_MODULES = ("virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay")
+MEMORY = 1536           # megabytes of the emulated host
+BOOT_LIMIT = 60         # seconds from start to the command
+SILENCE = 10            # seconds without a heartbeat: the host is dead
+RETRIES = 2
+ESCAPE = b"\x1d"        # Ctrl-] ends a host with a terminal
+
+CONSOLE_LOG = BUILD / "host-console.log"
+COMPLAINT = re.compile(r"\bBUG\b|\bOops\b|WARNING: CPU|general protection|Kernel panic|soft lockup"
+                       r"|hard LOCKUP|unchecked MSR access|sloth: init:")
+KERNEL_ARGUMENTS = ("quiet loglevel=5 console=ttyS0 tsc=reliable mitigations=off nokaslr no5lvl"
+                    " random.trust_cpu=on panic=-1 cryptomgr.notests audit=0 no_timer_check")
+ENVIRONMENT = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TERM", "TZ", "USER")
+
+
+class Dead(Exception):
+    """The emulated host stopped. `why` for the user, `retry` when that is harmless."""
+
+    def __init__(self, why, retry):
+        super().__init__(why)
+        self.retry = retry
+
+
+class TimeLimit(Fail):
+    """The command did not end in time."""
+
+    def __init__(self, seconds, doing, alive=""):
+        super().__init__(f"time limit of {seconds:g} s passed while {doing}", 124)
+        self.alive = alive
+
+
+@dataclasses.dataclass
+class Descriptor:
+    """Where output goes: a file descriptor of ours."""
+
+    number: int
+
+    def write(self, data):
+        while data:
+            data = data[os.write(self.number, data):]
+
+
+class Ending:
+    """Passes a stream on up to the marker that says it is complete."""
+
+    def __init__(self, marker, sink):
+        self.marker, self.sink = marker, sink
+        self.held = b""
+        self.complete = False
+        self.passed = 0
+
+    def feed(self, data):
+        if self.complete:
+            return
+        data = self.held + data
+        at = data.find(self.marker)
+        if at >= 0:
+            self.complete, out, self.held = True, data[:at], b""
+        else:
+            # Keep back an end that may be the beginning of the marker.
+            keep = next((n for n in range(min(len(self.marker) - 1, len(data)), 0, -1)
+                         if data.endswith(self.marker[:n])), 0)
+            out, self.held = data[:len(data) - keep], data[len(data) - keep:]
+        if out:
+            self.passed += len(out)
+            self.sink.write(out)
+
+
+def terminal_size(descriptor):
+    packed = fcntl.ioctl(descriptor, termios.TIOCGWINSZ, b"\0" * 8)
+    rows, columns = struct.unpack("HHHH", packed)[:2]
+    return (rows, columns) if rows and columns else (24, 80)
+
+
+def forwarded_stdin():
+    """Our standard input where the command shall have it: a file or a pipe."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return None
+    return 0 if stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None
+
+
+def script(argv, directory, extra):
+    """The shell script that becomes the command, quoted throughout."""
+    environment = {name: value for name, value in os.environ.items()
+                   if name in ENVIRONMENT or name.startswith("LC_")}
+    environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    environment.setdefault("HOME", "/root")
+    environment.update(SLOTH_SHARE="/run/sloth", PWD=str(directory), **extra)
+    words = " ".join(shlex.quote(f"{name}={value}") for name, value in environment.items())
+    return (f"cd {shlex.quote(str(directory))} || exit 125\n"
+            f"exec env -i {words} {' '.join(shlex.quote(str(word)) for word in argv)}\n")
+
+
+class Host:
+    def __init__(self, series="6.1", stock=False, accel="tcg", options=()):
+        """options: module options, "kvm.NAME=VALUE" and the like."""
+        self.series, self.stock, self.accel = series, stock, accel
+        self.options = self.sort_options(options)
+        self.share = None
+
+    @staticmethod
+    def sort_options(options):
+        table = {name: [] for name in modules.NAMES}
+        for option in options:
+            match = re.fullmatch(r"(kvm|kvm[-_]amd|kvm[-_]intel)\.(\w+=[\w.,-]*)", option)
+            if not match:
+                raise ui.Usage(f"--kvm-arg={option}: expected MODULE.NAME=VALUE, MODULE one of"
+                               f" kvm, kvm_amd, kvm_intel")
+            table[match.group(1).replace("-", "_")].append(match.group(2))
+        return table
+
+    @property
+    def label(self):
+        return f"{self.accel}-stock" if self.stock else self.accel
+
+    def prepare(self):
+        """Everything a boot needs; slow the first time."""
+        kernel = debs.get(self.series)
+        patched = None if self.stock else modules.build(self.series)
+        with system.build_lock("image"):
+            image = debs.image(kernel, BOOT_MODULES + modules.NAMES)
+        files = {file.stem: file for file in (image / "modules").glob("*.ko")}
+        if patched:
+            files.update({file.stem: file for file in patched.glob("*.ko")})
+        self.kernel = kernel
+        self.vmlinux = image / "vmlinux"
+        self.boot_list = debs.load_order(BOOT_MODULES, files)
+        everything = debs.load_order(modules.NAMES, files)
+        self.kvm_list = [name for name in everything
+                         if name not in self.boot_list and name not in ("kvm_amd", "kvm_intel")]
+        self.base = initramfs.base([files[name] for name in dict.fromkeys(
+            self.boot_list + everything)])
+
+    # One command.
+
+    def run(self, argv, *, stdin=None, stdout=None, stderr=None, terminal=False, directory=None,
+            environment=None, limit=None, share=None, quiet=False, start=None):
+        """Runs argv in the host and returns its exit status, 128 + n for signal n.
+
+        stdin: a descriptor, or None. stdout, stderr: objects with write(bytes). limit:
+        seconds for the command, boot not included. share: a directory that the command
+        sees, writable, as $SLOTH_SHARE. start: called when the command starts."""
+        self.prepare()
+        offset = self.position(stdin)
+        for attempt in range(1, RETRIES + 2):
+            with system.run_directory() as place:
+                try:
+                    with Boot(self, place, argv, stdin=stdin, stdout=stdout or Descriptor(1),
+                              stderr=stderr or Descriptor(2), terminal=terminal,
+                              directory=directory or os.getcwd(), extra=environment or {},
+                              share=share or place / "share", limit=limit, quiet=quiet,
+                              start=start) as boot:
+                        return boot.supervise()
+                except Dead as dead:
+                    log = BUILD / f"host-dead-{attempt}.log"
+                    if not dead.retry or attempt > RETRIES:
+                        raise Fail(f"{dead}; see {log} and {CONSOLE_LOG}", 125) from None
+                    ui.say(f"{dead}; its state is in {log}; starting it again"
+                           f" ({attempt} of {RETRIES})")
+                    self.attempt = attempt + 1
+                    if offset is not None:
+                        os.lseek(stdin, offset, os.SEEK_SET)
+        raise AssertionError("not reached")
+
+    attempt = 1
+    complaints = False  # whether the kernel of the last run's host complained
+
+    @staticmethod
+    def position(stdin):
+        try:
+            return None if stdin is None else os.lseek(stdin, 0, os.SEEK_CUR)
+        except OSError:
+            return None
+
+
+class Boot:
+    """One start of the emulated host."""
+
+    def __init__(self, host, place, argv, **settings):
+        self.host, self.place, self.argv = host, place, argv
+        self.__dict__.update(settings)
+        self.selector = selectors.DefaultSelector()
+        self.ports = {}
+        self.saved_terminal = None
+        self.ready = False
+        self.exit_status = None
+        self.used_stdin = 0
+
+    # Start and end.
+
+    def __enter__(self):
+        try:
+            self.begin()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if getattr(self, "qemu", None):
+            system.kill(self.qemu)
+        if self.saved_terminal:
+            termios.tcsetattr(0, termios.TCSAFLUSH, self.saved_terminal)
+            signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+        for port in self.ports.values():
+            port.close()
+        self.selector.close()
+        log = self.place / "console.log"
+        if log.is_file():
+            shutil.copyfile(log, CONSOLE_LOG)
+
+    def begin(self):
+        marker = "sloth-" + os.urandom(16).hex()
+        mark = b"\0" + marker.encode()
+        self.streams = {}
+        if self.terminal:
+            self.streams["console"] = Ending(mark, self.stdout)
+        else:
+            self.streams["stdout"] = Ending(mark, self.stdout)
+            self.streams["stderr"] = Ending(mark, self.stderr)
+        (self.place / "share").mkdir()
+        rows, columns = terminal_size(0) if self.terminal else (24, 80)
+        settings = {
+            "boot": " ".join(self.host.boot_list), "kvm": " ".join(self.host.kvm_list),
+            **{name: " ".join(options) for name, options in self.host.options.items()
+               if name != "kvm"},
+            "mode": "tty" if self.terminal else "pipe", "marker": marker,
+            "size": f"rows {rows} cols {columns}",
+            "stdin": "no" if self.stdin is None else "yes",
+            "command": script(self.argv, self.directory, self.extra)}
+        (self.place / "initrd").write_bytes(self.host.base + initramfs.command(settings))
+        theirs = {}
+        for name in ("heartbeat", "control", "stdout", "stderr", "stdin", "console", "monitor"):
+            ours, theirs[name] = socket.socketpair()
+            self.ports[name] = ours
+        self.qemu = system.spawn(self.command_line(theirs), pass_fds=[s.fileno()
+                                 for s in theirs.values()], stdout=open(self.place / "qemu.log",
+                                 "wb"), stderr=open(self.place / "qemu.log", "ab"))
+        for end in theirs.values():
+            end.close()
+        self.started = self.beat = time.monotonic()
+        for name in ("heartbeat", "control", *self.streams):
+            self.selector.register(self.ports[name], selectors.EVENT_READ, name)
+        if self.terminal:
+            self.saved_terminal = termios.tcgetattr(0)
+            tty.setraw(0)
+            signal.signal(signal.SIGWINCH, lambda *_: self.send_size())
+            self.selector.register(0, selectors.EVENT_READ, "keyboard")
+
+    def command_line(self, ends):
+        cpu = "max,la57=off" if self.host.accel == "tcg" else "host"
+        kvm_options = "".join(f" kvm.{option}" for option in self.host.options["kvm"])
+        argv = ["qemu-system-x86_64", "-name", "sloth-host", "-nodefaults", "-no-user-config",
+                "-display", "none", "-no-reboot", "-accel", self.host.accel, "-cpu", cpu,
+                "-smp", "1", "-m", str(MEMORY),
+                "-kernel", self.host.vmlinux, "-initrd", self.place / "initrd",
+                "-append", KERNEL_ARGUMENTS + kvm_options,
+                "-serial", f"file:{self.place / 'console.log'}",
+                "-virtfs", "local,path=/,mount_tag=machine,readonly=on,security_model=none,"
+                           "multidevs=remap",
+                "-virtfs", f"local,path={quoted(self.share)},mount_tag=share,security_model=none,"
+                           "multidevs=remap",
+                "-device", "virtio-serial-pci,max_ports=8"]
+        for name, end in ends.items():
+            argv += ["-chardev", f"socket,id={name},fd={end.fileno()}"]
+        for number, name in enumerate(("heartbeat", "control", "stdout", "stderr", "stdin"), 1):
+            argv += ["-device", f"virtserialport,nr={number},chardev={name},name=sloth.{name}"]
+        return argv + ["-device", "virtconsole,nr=0,chardev=console",
+                       "-mon", "chardev=monitor,mode=readline"]
+
+    # While it runs.
+
+    def supervise(self):
+        """Until the command's exit status is known and all its output has passed."""
+        with ui.step(f"starting the {'stock' if self.host.stock else 'patched'} host (Linux"
+                     f" {self.host.kernel.version}, {self.host.accel})",
+                     quiet=self.quiet or self.terminal):
+            while not self.ready:
+                self.turn()
+        if self.start:
+            self.start()
+        while self.exit_status is None or not all(s.complete for s in self.streams.values()):
+            self.turn()
+        self.host.complaints = self.show_complaint()
+        return self.exit_status
+
+    def turn(self):
+        events = self.selector.select(1)
+        for key, mask in events:
+            self.serve(key.data, mask)
+        if self.exit_status is None:
+            self.check(heard=any(key.data == "heartbeat" for key, _ in events))
+
+    def serve(self, name, mask):
+        if name == "keyboard":
+            data = os.read(0, 4096)
+            if not data or ESCAPE in data:
+                raise Fail("ended by Ctrl-]" if data else "the terminal is gone", 125)
+            self.ports["console"].sendall(data)
+        elif name == "feed":
+            self.feed_stdin()
+        else:
+            data = self.ports[name].recv(65536)
+            if not data:
+                self.selector.unregister(self.ports[name])
+            elif name == "heartbeat":
+                self.beat = time.monotonic()
+            elif name == "control":
+                self.told(data.decode())
+            else:
+                self.streams[name].feed(data)
+
+    def told(self, text):
+        for line in text.splitlines():
+            if line == "ready":
+                self.ready, self.began = True, time.monotonic()
+                if self.stdin is not None:
+                    self.pending_input = b""
+                    self.ports["stdin"].setblocking(False)
+                    self.selector.register(self.ports["stdin"], selectors.EVENT_WRITE, "feed")
+            elif line.startswith("exit "):
+                self.exit_status = int(line[5:])
+
+    def feed_stdin(self):
+        """The port takes more. Reading our own input may block only for a moment: a
+        pipe is asked first."""
+        if not self.pending_input:
+            readable = selectors.SelectSelector()
+            readable.register(self.stdin, selectors.EVENT_READ)
+            if not readable.select(0):
+                time.sleep(0.02)
+                return
+            self.pending_input = os.read(self.stdin, 65536)
+        port = self.ports["stdin"]
+        if not self.pending_input:
+            self.selector.unregister(port)
+            port.shutdown(socket.SHUT_WR)
+            return
+        try:
+            sent = port.send(self.pending_input)
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self.selector.unregister(port)
+            return
+        self.used_stdin += sent
+        self.pending_input = self.pending_input[sent:]
+
+    def send_size(self):
+        rows, columns = terminal_size(0)
+        self.ports["control"].sendall(f"size {rows} {columns}\n".encode())
+
+    # Watching over it.
+
+    def check(self, heard):
+        now = time.monotonic()
+        ended = self.qemu.poll()
+        if ended is not None:
+            self.host_ended(ended)
+        if self.ready and self.limit and now - self.began > self.limit:
+            self.show_complaint()
+            raise TimeLimit(self.limit, f"running {self.argv[0]}", "the emulated host was alive:"
+                            f" its last heartbeat came {now - self.beat:.1f} s before")
+        late = now - self.started > BOOT_LIMIT and not self.ready
+        if late or (self.ready and not heard and now - self.beat > SILENCE):
+            self.host_dead("did not come up" if late else "stopped: no heartbeat for"
+                           f" {SILENCE} s")
+
+    def complaint(self):
+        """Lines of the kernel's log from the first complaint on."""
+        log = self.place / "console.log"
+        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+        for number, line in enumerate(lines):
+            if COMPLAINT.search(line):
+                return lines[number:number + 40]
+        return []
+
+    def show_complaint(self):
+        lines = self.complaint()
+        if lines:
+            ui.say("the emulated host's kernel complains:")
+            for line in lines:
+                ui.say("| " + line.rstrip())
+        return bool(lines)
+
+    def host_ended(self, status):
+        if self.show_complaint():
+            raise Fail(f"the emulated host's kernel failed; all of its log: {CONSOLE_LOG}", 125)
+        said = (self.place / "qemu.log").read_text(errors="replace").strip()
+        if status != 0:
+            last = said.splitlines()[-1] if said else "it said nothing"
+            raise Fail(f"the emulator ended with status {status}: {last}", 125)
+        raise Fail("the emulated host was powered off before the command ended", 125)
+
+    def host_dead(self, what):
+        self.diagnose(BUILD / f"host-dead-{self.host.attempt}.log", what)
+        if self.show_complaint():
+            raise Dead(f"the emulated host {what}, and its kernel had complained", retry=False)
+        # To run the command again is harmless only while it has said and read nothing
+        # (a pipe cannot be read twice; a file is wound back).
+        said = any(stream.passed for stream in self.streams.values())
+        eaten = self.used_stdin and self.host.position(self.stdin) is None
+        raise Dead(f"the emulated host {what}", retry=not (said or eaten))
+
+    def diagnose(self, path, what):
+        """What the emulator knows about its processor, three times a second apart."""
+        parts = [f"{what}, {time.monotonic() - self.started:.1f} s after its start\n"]
+        monitor = self.ports["monitor"]
+        monitor.settimeout(2)
+        for sample in range(3):
+            for command in ("info status", "info registers", "info lapic", "info pic",
+                            "info irq"):
+                answer = ask(monitor, command)
+                parts.append(f"== {sample}: {command}\n{answer}")
+                if SILENT in answer:
+                    break  # the emulator itself has stopped
+            with open(f"/proc/{self.qemu.pid}/stat") as stat_file:
+                parts.append(f"== emulator: {stat_file.read()}")
+            time.sleep(1)
+        log = self.place / "console.log"
+        if log.is_file():
+            parts.append("== kernel log\n" + log.read_text(errors="replace"))
+        path.write_text("\n".join(parts))
+
+
+def quoted(path):
+    """A path as part of a QEMU option: commas are doubled."""
+    return str(path).replace(",", ",,")
+
+
+SILENT = "[no answer"
+
+
+def ask(monitor, command):
+    """Answer of QEMU's monitor to one command; says so when there is none."""
+    answer = b""
+    try:
+        monitor.sendall(command.encode() + b"\n")
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            answer += monitor.recv(65536)
+            if answer.endswith(b"(qemu) ") and answer.count(b"\n") > 1:
+                break
+    except OSError as error:
+        answer += f"{SILENT}: {error}]".encode()
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[^\n]*\x08", "", answer.decode(errors="replace"))
+    return text.replace("\r", "")

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""The JSON lines that the guest prints, one a run of a workload in a mode."""
+
+import json
+
+from lab.ui import Fail
+
+PREFIX = b'{"workload":'
+
+COUNTS = ("exits", "halt", "msr_write", "tsc_deadline", "icr", "preemption_timer",
+          "external_interrupt", "io", "hypercall", "kick", "rearm", "cancelled", "halt_sync",
+          "timer_interrupt")
+NUMBERS = ("cpus", "ops", "timers", "seed", "ns", "msr_writes", "interrupts", "spurious", "lost",
+           "early")
+SPREADS = ("late_ns", "set_cycles")
+MODES = ("eager", "rearm", "lazy")
+
+
+def is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def problem(row):
+    """What is wrong with a row, or None."""
+    if not isinstance(row, dict):
+        return "not an object"
+    for name in ("workload", "host"):
+        if not isinstance(row.get(name), str):
+            return f"{name} is not a string"
+    if row.get("mode") not in MODES:
+        return f"mode is {row.get('mode')!r}"
+    for name in NUMBERS:
+        if not is_count(row.get(name)):
+            return f"{name} is {row.get(name)!r}"
+    for name in SPREADS:
+        spread = row.get(name)
+        if not isinstance(spread, dict) or set(spread) != {"p50", "p99", "max"}:
+            return f"{name} lacks p50, p99 or max"
+        if not all(value is None or is_count(value) for value in spread.values()):
+            return f"{name} holds {spread!r}"
+    exits = row.get("exits")
+    if not isinstance(exits, dict) or exits.get("source") not in ("host", "guest"):
+        return "exits.source is neither host nor guest"
+    for name in COUNTS:
+        if name not in exits:
+            return f"exits.{name} is missing"
+        value = exits[name]
+        # What the guest alone cannot know is null; the host knows everything.
+        if not (is_count(value) or (value is None and exits["source"] == "guest")):
+            return f"exits.{name} is {value!r}"
+    return None
+
+
+def parse(line):
+    """One line to a row; Fail says what is wrong with it."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise Fail(f"the guest printed a result that is not JSON ({error}): {line[:100]}") from None
+    wrong = problem(row)
+    if wrong:
+        raise Fail(f"the guest printed a bad result: {wrong}: {line[:100]}")
+    return row
+
+
+class Serial:
+    """The guest's serial line: results are taken out, the rest is shown as it comes.
+
+    show: an object with write(bytes), or None. lines: all of it, for the log."""
+
+    def __init__(self, show=None):
+        self.show = show
+        self.lines = []
+        self.rows = []
+        self.error = None
+        self.partial = b""
+        self.shown = 0  # how much of partial has been shown
+
+    def write(self, data):
+        pieces = (self.partial + data.replace(b"\r", b"")).split(b"\n")
+        for line in pieces[:-1]:
+            self.line(line)
+        self.partial = pieces[-1]
+        if not (PREFIX.startswith(self.partial) or self.partial.startswith(PREFIX)):
+            self.present(self.partial[self.shown:])
+            self.shown = len(self.partial)
+
+    def line(self, line):
+        text = line.decode(errors="replace")
+        self.lines.append(text)
+        if line.startswith(PREFIX):
+            try:
+                self.rows.append(parse(text))
+            except Fail as fail:
+                self.error = self.error or fail
+        else:
+            self.present(line[self.shown:] + b"\n")
+        self.shown = 0
+
+    def finish(self):
+        """The guest will say no more."""
+        if self.partial:
+            if self.shown or not self.partial.startswith(PREFIX):
+                self.present(self.partial[self.shown:] + b"\n")
+            self.lines.append(self.partial.decode(errors="replace"))
+            self.partial, self.shown = b"", 0
+
+    def present(self, data):
+        if self.show and data:
+            self.show.write(data)
+
+    def last(self, count=20):
+        return self.lines[-count:]
+
+
+def as_text(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""./sloth run: build what is missing, boot the guest, collect its results."""
+
+import os
+import selectors
+import subprocess
+import time
+
+from lab import host, probe, results, system, ui
+from lab.system import BUILD, ROOT
+from lab.ui import Fail, Usage
+
+IMAGE = BUILD / "sloth.elf"
+LIMIT = 300  # seconds, when --timeout does not say otherwise
+
+# The guest's exit statuses (drivers/debug_exit.h), as QEMU passes them on.
+SUCCESS, FAILED, PANIC, BAD_COMMAND_LINE = 33, 35, 37, 39
+
+
+def make(target, text):
+    with system.build_lock("guest"), ui.step(text):
+        status, output = system.call(["make", "-C", ROOT, "--no-print-directory", "-s", target])
+    if status != 0:
+        errors = [line for line in output.splitlines() if "error" in line.lower()]
+        raise Fail(f"make {target} failed: {(errors or output.splitlines() or ['?'])[0]}")
+
+
+def check_storm(words):
+    """The guest's own parser says whether it would take these words."""
+    if not words:
+        return
+    make("build/storm-args", "building the check of the storm options")
+    status, output = system.call([BUILD / "storm-args", *words], limit=10)
+    if status == 2:
+        raise Usage(output.strip().removeprefix("sloth: "))
+    if status != 0:
+        raise Fail(f"the check of the storm options failed: {output.strip()}")
+
+
+def build_guest():
+    make("all", "building the guest")
+
+
+def guest_command(words, label, image=IMAGE):
+    """The command that runs the guest on the KVM of wherever it is started."""
+    line = [*words] if any(word.startswith("host=") for word in words) else \
+        [*words, f"host={label}"]
+    return ["qemu-system-x86_64", "-name", "sloth-guest", "-nodefaults", "-no-user-config",
+            "-display", "none", "-no-reboot", "-accel", "kvm", "-cpu", "host,migratable=off",
+            "-smp", "1", "-m", "64", "-kernel", str(image), "-append", " ".join(line),
+            "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+
+
+def run_here(argv, serial, limit, stderr=None):
+    """The guest on this machine's own KVM. Its status; TimeLimit when it is late."""
+    process = system.spawn(argv, stdout=subprocess.PIPE, stderr=stderr or subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + limit
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise host.TimeLimit(limit, "running the guest")
+                if not selector.select(left):
+                    continue
+                data = os.read(process.stdout.fileno(), 65536)
+                if not data:
+                    return process.wait(max(1, deadline - time.monotonic()))
+                serial.write(data)
+    finally:
+        system.kill(process)
+        process.stdout.close()
+
+
+def quote_last(serial):
+    for line in serial.last():
+        ui.say("| " + line)
+
+
+def verdict(status, serial):
+    """The guest's exit status to ours; says what happened where it is not success."""
+    if status == SUCCESS:
+        if serial.error:
+            raise serial.error
+        if not serial.rows:
+            raise Fail("the guest ended well, but printed no result")
+        return 0
+    if status == BAD_COMMAND_LINE:
+        raise Usage(next((line for line in reversed(serial.lines) if line.strip()),
+                         "the guest refused its command line"))
+    reasons = {FAILED: "the guest's own checks failed", PANIC: "the guest panicked"}
+    ui.say(f"{reasons.get(status, f'the emulator of the guest ended with status {status}')};"
+           " the last lines on its serial line:")
+    quote_last(serial)
+    return 1
+
+
+def storm(options):
+    check_storm(options.storm)
+    build_guest()
+    where = probe.choose(options)
+    limit = options.timeout or LIMIT
+    serial = results.Serial(host.Descriptor(1))
+    results_file = BUILD / "results.jsonl"
+    results_file.unlink(missing_ok=True)
+    try:
+        if where == "direct":
+            status = run_here(guest_command(options.storm, "direct"), serial, limit)
+        else:
+            machine = host.Host(options.kernel, options.stock, where, options.kvm_arg)
+            status = machine.run(guest_command(options.storm, machine.label), stdout=serial,
+                                 limit=limit, directory=ROOT)
+            if machine.complaints:
+                raise Fail("the emulated host's kernel complained while the guest ran")
+        serial.finish()
+        code = verdict(status, serial)
+    except host.TimeLimit as late:
+        serial.finish()
+        ui.say(f"the guest was still running after {limit:g} s (--timeout); the last lines on its"
+               " serial line:")
+        quote_last(serial)
+        if late.alive:
+            ui.say(late.alive)
+        code = 1
+    finally:
+        serial.finish()
+        system.write_atomically(BUILD / "serial.log", "".join(l + "\n" for l in serial.lines))
+        if serial.rows:
+            system.write_atomically(results_file, results.as_text(serial.rows))
+    if serial.rows:
+        ui.say(f"{len(serial.rows)} runs in {results_file.relative_to(ROOT)}")
+    return code

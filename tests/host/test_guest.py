@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""The guest on the patched host: the exits that each mode costs, counted by the host.
+
+One boot of the host runs all guests; each test looks at what one of them said."""
+
+import re
+import shlex
+import statistics
+
+import pytest
+
+from lab import results, run
+
+# Name, storm options. The five expire runs are five boots of the guest.
+GUESTS = {
+    "rearm": ["storm=rearm", "ops=50000", "timers=1000"],
+    "random": ["storm=rearm", "ops=20000", "order=random"],
+    "sleep": ["storm=sleep", "ops=5000"],
+    **{f"expire{n}": ["storm=expire", "mode=eager,lazy", f"seed={n}"] for n in range(1, 6)},
+    "lost": ["storm=sleep", "ops=50", "fault=lost"],
+    "early": ["storm=sleep", "ops=50", "fault=early"],
+    "exception": ["storm=sleep", "ops=50", "fault=exception"],
+}
+
+EACH_LIMIT = 90
+
+# Waits for the guest's closing line, then reads KVM's own counter while it halts.
+HALTING = r"""
+%(guest)s >"$SLOTH_SHARE/halt.serial" 2>&1 &
+pid=$!
+n=0
+until grep -q 'exits since creation: ' "$SLOTH_SHARE/halt.serial" || [ $n -ge 60 ]; do
+	sleep 1
+	n=$((n + 1))
+done
+sleep 2
+cat /sys/kernel/debug/kvm/$pid-*/exits >"$SLOTH_SHARE/halt.exits"
+kill -9 $pid
+"""
+
+
+def script():
+    lines = []
+    for name, words in GUESTS.items():
+        command = shlex.join(run.guest_command(words, "tcg"))
+        lines.append(f'timeout -s KILL {EACH_LIMIT} {command} >"$SLOTH_SHARE/{name}.serial" 2>&1;'
+                     f' echo $? >"$SLOTH_SHARE/{name}.status"')
+    halting = shlex.join(run.guest_command(["storm=rearm", "mode=eager", "ops=20000", "end=halt"],
+                                           "tcg"))
+    return "\n".join(lines) + HALTING % {"guest": halting}
+
+
+class Guest:
+    def __init__(self, share, name):
+        serial = results.Serial()
+        serial.write((share / f"{name}.serial").read_bytes())
+        serial.finish()
+        status = share / f"{name}.status"
+        self.status = int(status.read_text()) if status.exists() else None
+        self.serial, self.rows, self.error = serial, serial.rows, serial.error
+        self.text = "\n".join(serial.lines)
+
+    def row(self, mode):
+        (row,) = (row for row in self.rows if row["mode"] == mode)
+        return row
+
+
+@pytest.fixture(scope="module")
+def share(in_host):
+    done, directory = in_host(script(), limit=900)
+    assert "no heartbeat" not in done.stderr or (directory / "halt.exits").exists()
+    assert done.returncode in (0, 137), done.stderr
+    return directory
+
+
+@pytest.fixture(scope="module")
+def guest(share):
+    return lambda name: Guest(share, name)
+
+
+GOOD = [name for name in GUESTS if name not in ("lost", "early", "exception")]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_the_guest_ends_well_and_loses_no_timer(guest, name):
+    one = guest(name)
+    assert one.status == run.SUCCESS, one.text[-2000:]
+    assert one.error is None
+    modes = {row["mode"] for row in one.rows}
+    assert modes == ({"eager", "lazy"} if name.startswith("expire")
+                     else {"eager", "rearm", "lazy"})
+    for row in one.rows:
+        assert (row["lost"], row["early"]) == (0, 0), row
+        assert row["exits"]["source"] == "host", row
+
+
+@pytest.mark.parametrize("name", ["lost", "early"])
+def test_a_lost_or_early_timer_fails_the_run(guest, name):
+    assert guest(name).status == run.FAILED, guest(name).text[-2000:]
+
+
+def test_an_exception_is_reported_with_registers(guest):
+    one = guest("exception")
+    assert one.status == run.PANIC
+    assert re.search(r"\brip\b", one.text, re.I), one.text[-2000:]
+
+
+def test_rearm_eager_pays_an_exit_for_each_operation(guest):
+    row = guest("rearm").row("eager")
+    assert row["ops"] == 50000 and row["timers"] == 1000
+    assert row["exits"]["tsc_deadline"] >= row["ops"]
+
+
+def test_rearm_lazy_pays_at_most_one_in_a_thousand(guest):
+    row = guest("rearm").row("lazy")
+    assert row["ops"] == 50000
+    assert row["exits"]["tsc_deadline"] <= row["ops"] / 1000
+
+
+def test_sleep_eager_pays_a_write_and_a_halt_for_each(guest):
+    exits = guest("sleep").row("eager")["exits"]
+    assert exits["tsc_deadline"] >= 5000
+    assert exits["halt"] >= 0.95 * 5000  # a sleep may be over before the CPU halts
+
+
+def test_sleep_lazy_pays_no_write_and_wakes_for_nothing_never(guest):
+    row = guest("sleep").row("lazy")
+    assert row["ops"] == 5000
+    assert row["exits"]["tsc_deadline"] <= 0.01 * row["ops"]
+    assert row["spurious"] == 0
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_expire_lazy_has_no_more_exits_than_eager(guest, number):
+    one = guest(f"expire{number}")
+    assert one.row("lazy")["exits"]["exits"] <= 1.02 * one.row("eager")["exits"]["exits"]
+
+
+def test_expire_lazy_is_no_later_than_eager(guest):
+    """Median of five boots, of the ratio within each boot."""
+    ratios = []
+    for number in range(1, 6):
+        one = guest(f"expire{number}")
+        ratios.append(one.row("lazy")["late_ns"]["p99"] / one.row("eager")["late_ns"]["p99"])
+    assert statistics.median(ratios) <= 1.10, ratios
+
+
+def test_the_path_without_an_exit_is_a_hundred_times_cheaper(guest):
+    one = guest("rearm")
+    assert one.row("eager")["set_cycles"]["p50"] >= 100 * one.row("lazy")["set_cycles"]["p50"]
+
+
+def test_the_counters_agree_with_kvms_own(share, guest):
+    """The guest prints its count, then prints a little more (each character is at most
+    a few port accesses) and halts; KVM's own counter may be ahead by that only."""
+    text = guest("halt").text
+    counted = int(re.search(r"exits since creation: ([\d,]+)", text).group(1).replace(",", ""))
+    kvms = int((share / "halt.exits").read_text())
+    printed = len(text) - text.index("exits since creation: ") + 40
+    assert counted > 20000
+    assert 0 <= kvms - counted <= 4 * printed + 100, (counted, kvms)
+
+
+def test_run_prints_the_table_and_writes_the_results(sloth, no_leftovers):
+    done = sloth("run", "--host=tcg", "storm=sleep,rearm", "ops=500", limit=400)
+    assert done.returncode == 0, done.stderr
+    rows = [results.parse(line)
+            for line in (run.BUILD / "results.jsonl").read_text().splitlines()]
+    assert [(row["workload"], row["mode"], row["host"]) for row in rows] == [
+        (workload, mode, "tcg") for workload in ("sleep", "rearm")
+        for mode in ("eager", "rearm", "lazy")]
+    assert "tsc-deadline" in done.stdout and "eager" in done.stdout
+    assert '{"workload"' not in done.stdout
+    assert '{"workload"' in (run.BUILD / "serial.log").read_text()
+
+
+def test_stock_offers_no_lazy_and_runs_the_others(sloth, no_leftovers):
+    done = sloth("run", "--host=tcg", "--stock", "storm=sleep", "ops=500", limit=400)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"lazy.*not offered|does not offer.*lazy", done.stdout)
+    rows = [results.parse(line)
+            for line in (run.BUILD / "results.jsonl").read_text().splitlines()]
+    assert [row["mode"] for row in rows] == ["eager", "rearm"]
+    for row in rows:
+        assert row["host"] == "tcg-stock" and row["exits"]["source"] == "guest"
+        assert row["exits"]["exits"] is None
+
+
+@pytest.mark.parametrize("fault, words, said", [
+    ("panic", [], "the guest panicked"),
+    ("hang", ["--timeout=8"], "still running after 8 s"),
+])
+def test_a_guest_that_panics_or_hangs_fails_with_its_last_lines(sloth, no_leftovers, fault, words,
+                                                               said):
+    done = sloth("run", "--host=tcg", *words, "storm=sleep", "ops=50", f"fault={fault}",
+                 limit=400)
+    assert done.returncode == 1, done.stderr
+    assert said in done.stderr
+    quoted = [line for line in done.stderr.splitlines() if line.startswith("sloth: | ")]
+    assert 1 <= len(quoted) <= 20
