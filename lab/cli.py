@@ -63,7 +63,8 @@ def parser():
     test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...",
                       help="options for pytest")
 
-    commands.add_parser("build-modules")
+    commands.add_parser("build-modules", help="build the patched KVM modules and print the"
+                        " directory they are in")
     return top
 
 

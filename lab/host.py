@@ -41,7 +41,7 @@ CONSOLE_LOG = BUILD / "host-console.log"
 COMPLAINT = re.compile(r"\bBUG\b|\bOops\b|WARNING: CPU|general protection|Kernel panic|soft lockup"
                        r"|hard LOCKUP|unchecked MSR access|sloth: init:")
 KERNEL_ARGUMENTS = ("quiet loglevel=5 console=ttyS0 tsc=reliable mitigations=off nokaslr no5lvl"
-                    " random.trust_cpu=on panic=-1 cryptomgr.notests audit=0 no_timer_check")
+                    " random.trust_cpu=on panic=-1 cryptomgr.notests audit=0 no_timer_check idle=poll")
 ENVIRONMENT = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TERM", "TZ", "USER")
 
 
@@ -256,8 +256,8 @@ class Boot:
         rows, columns = terminal_size(0) if self.terminal else (24, 80)
         settings = {
             "boot": " ".join(self.host.boot_list), "kvm": " ".join(self.host.kvm_list),
-            **{name: " ".join(options) for name, options in self.host.options.items()
-               if name != "kvm"},
+            **{f"{name}_options": " ".join(options)
+               for name, options in self.host.options.items()},
             "mode": "tty" if self.terminal else "pipe", "marker": marker,
             "size": f"rows {rows} cols {columns}",
             "stdin": "no" if self.stdin is None else "yes",
@@ -283,12 +283,11 @@ class Boot:
 
     def command_line(self, ends):
         cpu = "max,la57=off" if self.host.accel == "tcg" else "host"
-        kvm_options = "".join(f" kvm.{option}" for option in self.host.options["kvm"])
         argv = ["qemu-system-x86_64", "-name", "sloth-host", "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot", "-accel", self.host.accel, "-cpu", cpu,
                 "-smp", "1", "-m", str(MEMORY),
                 "-kernel", self.host.vmlinux, "-initrd", self.place / "initrd",
-                "-append", KERNEL_ARGUMENTS + kvm_options,
+                "-append", KERNEL_ARGUMENTS,
                 "-serial", f"file:{self.place / 'console.log'}",
                 "-virtfs", "local,path=/,mount_tag=machine,readonly=on,security_model=none,"
                            "multidevs=remap",

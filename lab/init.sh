@@ -5,7 +5,7 @@
 # below an in-memory layer for writes, runs the command, reports its status.
 #
 # In /sloth: boot, kvm  lists of modules, in order     command  shell script for CMD
-#            vendor     kvm_amd or kvm_intel: options   mode     pipe or tty
+#            NAME_options  of kvm, kvm_amd, kvm_intel   mode     pipe or tty
 #            marker     ends each output stream         size     rows and columns
 #            stdin      yes or no
 # Ports:     1 heartbeat   2 control   3 stdout   4 stderr   5 stdin   console: hvc0
@@ -35,8 +35,10 @@ until set -- /dev/vport*p5 && [ -c "$1" ] && [ -c /dev/hvc0 ]; do
 done
 port=${1%5}
 
-# A byte each second: as long as these come, the emulated host lives.
-while :; do echo; sleep 1; done >"${port}1" &
+# A byte each second: as long as these come, the emulated host lives. The wait is the
+# shell's own: a process started each second would be felt by the guest.
+mkfifo /pipes/never
+while :; do echo; read -r -t 1 _; done >"${port}1" <>/pipes/never &
 echo $! >/sloth/heartbeat
 
 exec 3<>"${port}2"
@@ -70,16 +72,19 @@ mount -t 9p -o trans=virtio,version=9p2000.L,cache=none,msize=500000 share /root
 [ -e /root/tmp ] && /bin/busybox chmod 1777 /root/tmp
 
 for m in $(cat /sloth/kvm); do
-	insmod "/modules/$m.ko" || die "cannot load $m"
+	options=
+	[ "$m" = kvm ] && options=$(cat /sloth/kvm_options)
+	# The options are words on purpose.
+	# shellcheck disable=SC2086
+	insmod "/modules/$m.ko" $options || die "cannot load $m"
 done
 if grep -q -w svm /proc/cpuinfo; then
 	vendor=kvm_amd
 else
 	vendor=kvm_intel
 fi
-# The options are words on purpose.
 # shellcheck disable=SC2046
-insmod "/modules/$vendor.ko" $(cat "/sloth/$vendor") || die "cannot load $vendor"
+insmod "/modules/$vendor.ko" $(cat "/sloth/${vendor}_options") || die "cannot load $vendor"
 /bin/busybox ip link set lo up
 
 script=$(cat /sloth/command)

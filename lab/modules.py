@@ -24,10 +24,13 @@ PATCHES = ROOT / "host-patches"
 NAMES = ("kvm", "kvm_amd", "kvm_intel")
 
 # Unpacked whatever the patches touch: KVM itself, the headers (a patched one under
-# uapi/ needs its namesake outside of it), and checkpatch.pl with what it reads.
+# uapi/ needs its namesake outside of it), checkpatch.pl with what it reads, and the
+# library of KVM's selftests.
 PATHS = ("arch/x86/kvm", "arch/x86/include", "virt/kvm", "include/linux", "include/uapi/linux",
          "include/trace/events", "Documentation/virt/kvm", "scripts/checkpatch.pl",
-         "scripts/spelling.txt", "scripts/const_structs.checkpatch")
+         "scripts/spelling.txt", "scripts/const_structs.checkpatch",
+         "tools/testing/selftests/kvm", "tools/testing/selftests/kselftest.h",
+         "tools/include", "tools/arch/x86/include", "tools/lib/rbtree.c")
 
 HEADER_ROOTS = ("arch/x86/include/", "include/")
 BUILT = ("arch/x86/kvm/", "virt/kvm/")
@@ -198,6 +201,11 @@ def digest(kernel, patch_files):
         contents = file.read_bytes()
         total.update(f"{file.name} {len(contents)}\n".encode() + contents)
     return total.hexdigest()
+
+
+def repository(series):
+    """The sources with the series applied, after build()."""
+    return BUILD / "modules" / series / "series"
 
 
 def build(series, patch_directory=PATCHES, name=None):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What the tests share: the repository's root on the path, and ./sloth as a command."""
 
-import os
+import contextlib
+import fcntl
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,21 +45,41 @@ def in_host(sloth, tmp_path_factory):
 
 @pytest.fixture
 def no_leftovers():
-    """Nothing that the lab started, and no directory of a run, may remain."""
-    build = ROOT / "build"
-    before = set(build.glob("run-*")) | set(emulators())
+    """Nothing that a lab started may outlive it. (Others may use the same checkout.)"""
     yield
-    after = set(build.glob("run-*")) | set(emulators())
-    assert after <= before
+    assert not orphans()
+    for directory in (ROOT / "build").glob("run-*"):
+        with contextlib.suppress(FileNotFoundError), open(directory / "lock") as lock:
+            with pytest.raises(BlockingIOError):  # locked: its lab still runs
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def words_of(process):
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def emulators():
     """Ids of the processes named sloth-host."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and entry.name != str(os.getpid()):
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"sloth-host" in words:
-                yield entry.name
+    return [entry.name for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and b"sloth-host" in words_of(entry.name)]
+
+
+def orphans():
+    """Emulators whose parent is not a lab."""
+    found = []
+    for emulator in emulators():
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{emulator}/status").read_text()
+            parent = re.search(r"^PPid:\s+(\d+)", status, re.M).group(1)
+            if b"lab" not in words_of(parent):
+                found.append(emulator)
+    return found
+
+
+def emulators_of(process):
+    """Emulators that a ./sloth started (it becomes the lab by exec)."""
+    return [emulator for emulator in emulators()
+            if f"PPid:\t{process.pid}\n" in Path(f"/proc/{emulator}/status").read_text()]

@@ -62,9 +62,9 @@ static void expire_run(struct storm_run *run)
 const struct storm_workload storm_expire = {
 	.name = "expire",
 	.what = "periodic timers of mixed rates",
-	.ops = 6000,
+	.ops = 4000,
 	.timers = 16,
-	.timeout_ns = 20000000,
+	.timeout_ns = 40000000,
 	.max_timers = STORM_MAX_TIMERS,
 	.run = expire_run,
 };

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import ROOT, emulators
+from conftest import ROOT, emulators, emulators_of
 from lab import host, system
 
 SCRIPT = r"""
@@ -140,24 +140,23 @@ def test_a_signal_ends_everything(sig, tmp_path, no_leftovers):
 
 
 def test_the_emulator_dies_with_a_killed_lab(tmp_path):
-    before = set(emulators())
     process = subprocess.Popen(
         [ROOT / "sloth", "host", "--host=tcg", f"--share={tmp_path}", "--", "sh", "-c",
          'touch "$SLOTH_SHARE/up"; sleep 600'], cwd=ROOT, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         assert wait_for((tmp_path / "up").exists, 200)
+        (emulator,) = emulators_of(process)
     finally:
         process.kill()
         process.wait()
-    assert wait_for(lambda: set(emulators()) <= before, 10)
+    assert wait_for(lambda: emulator not in emulators(), 10)
     with system.run_directory():
         pass  # removes what the killed one left
 
 
 def test_a_host_that_stops_is_started_again(tmp_path, no_leftovers):
     """The first start is frozen from outside; the second one does the work."""
-    before = set(emulators())
     process = subprocess.Popen(
         [ROOT / "sloth", "host", "--host=tcg", f"--share={tmp_path}", "--", "sh", "-c",
          'if [ -e "$SLOTH_SHARE/up" ]; then exit 3; fi; touch "$SLOTH_SHARE/up"; sleep 600'],
@@ -165,7 +164,7 @@ def test_a_host_that_stops_is_started_again(tmp_path, no_leftovers):
         text=True)
     try:
         assert wait_for((tmp_path / "up").exists, 200)
-        (emulator,) = set(emulators()) - before
+        (emulator,) = emulators_of(process)
         os.kill(int(emulator), signal.SIGSTOP)
         _, said = process.communicate(timeout=200)
     finally:
