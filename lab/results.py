@@ -70,6 +70,10 @@ class Serial:
 
     def __init__(self, show=None):
         self.show = show
+        self.clear()
+
+    def clear(self):
+        """Forgets everything: the guest is started again."""
         self.lines = []
         self.rows = []
         self.error = None

@@ -110,7 +110,7 @@ def storm(options):
         else:
             machine = host.Host(options.kernel, options.stock, where, options.kvm_arg)
             status = machine.run(guest_command(options.storm, machine.label), stdout=serial,
-                                 limit=limit, directory=ROOT)
+                                 limit=limit, directory=ROOT, again=serial.clear)
             if machine.complaints:
                 raise Fail("the emulated host's kernel complained while the guest ran")
         serial.finish()
