@@ -109,6 +109,15 @@ static inline void irq_enable(void)
 	__asm__ volatile("sti; nop" : : : "memory");
 }
 
+/* Whether interrupts are on: RFLAGS.IF (Intel SDM vol 1, 3.4.3). */
+static inline bool irq_enabled(void)
+{
+	uint64_t rflags;
+
+	__asm__ volatile("pushfq; popq %0" : "=r"(rflags) : : "memory");
+	return rflags & 1u << 9;
+}
+
 /*
  * Sleeps until an interrupt and returns, after its handler, with interrupts off.
  * Call with interrupts off: STI lets none in before HLT has begun (Intel SDM vol

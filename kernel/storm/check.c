@@ -10,6 +10,7 @@
  */
 #include "drivers/tsc.h"
 #include "kernel/cpu.h"
+#include "kernel/panic.h"
 #include "kernel/storm/storm.h"
 
 #define OVERDUE_NS 5000000000ull
@@ -21,6 +22,13 @@ void storm_check_begin(struct storm_run *run, hrtimer_callback callback)
 		run->timers[i] = (struct storm_timer){ 0 };
 		hrtimer_init(&run->timers[i].timer, callback);
 	}
+}
+
+/* Record and wheel change together, or an interrupt in between finds them apart. */
+static void need_irqs_off(void)
+{
+	if (irq_enabled())
+		panic("storm: a timer is changed with interrupts on");
 }
 
 /* Closes the record of a timer that is about to be moved, stopped or forgotten. */
@@ -35,6 +43,7 @@ static void settle(struct storm_run *run, struct storm_timer *t)
 
 void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due)
 {
+	need_irqs_off();
 	settle(run, t);
 	run->started++;
 	t->armed = true;
@@ -44,6 +53,7 @@ void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due)
 
 void storm_stop(struct storm_run *run, struct storm_timer *t)
 {
+	need_irqs_off();
 	settle(run, t);
 	hrtimer_cancel(&this_cpu()->timers, &t->timer);
 }
@@ -68,8 +78,11 @@ void storm_check_end(struct storm_run *run)
 {
 	struct storm_result *r = &run->result;
 
+	/* A timer that fires in here would be stopped and fired at once. */
+	irq_disable();
 	for (uint64_t i = 0; i < r->timers; i++)
 		storm_stop(run, &run->timers[i]);
+	irq_enable();
 	r->lost = run->dropped + run->late;
 	r->unbalanced = run->started !=
 			run->fired + run->cancelled + run->dropped;

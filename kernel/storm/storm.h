@@ -76,7 +76,10 @@ extern struct storm_run storm_run;
 /* run.c: everything the options ask for; returns how the guest should end. */
 enum exit_code storm_main(const struct storm_options *options);
 
-/* check.c: starting and firing with a record. Interrupts off for all of them. */
+/*
+ * check.c: starting and firing with a record. Interrupts off for start, stop and
+ * fired; begin and end are called with interrupts on.
+ */
 void storm_check_begin(struct storm_run *run, hrtimer_callback callback);
 void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due);
 void storm_stop(struct storm_run *run, struct storm_timer *t);
