@@ -358,7 +358,8 @@ class Boot:
 
     def heard(self):
         now = time.monotonic()
-        if self.nudged > self.beat and self.ready and not self.terminal:
+        # A beat right behind the nudge is its work; one much later was only late.
+        if self.nudged > self.beat and now - self.nudged < 0.3 and not self.terminal:
             ui.say(f"the emulated host stood still for {now - self.beat:.1f} s, until it was nudged"
                    " on (docs/architecture.md)")
         self.beat = now
@@ -366,7 +367,7 @@ class Boot:
     def nudge(self):
         """An interrupt for the host: a line on the control port, which means nothing."""
         self.nudged = time.monotonic()
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             self.ports["control"].send(b"\n", socket.MSG_DONTWAIT)
 
     def told(self, text):
