@@ -72,7 +72,10 @@ class Guest:
 
 @pytest.fixture(scope="module")
 def share(in_host):
-    done, directory = in_host(script(), limit=900)
+    for _ in range(3):
+        done, directory = in_host(script(), limit=900)
+        if "stood still" not in done.stderr:  # the emulator's fault, and felt in the figures
+            break
     assert "no heartbeat" not in done.stderr or (directory / "halt.exits").exists()
     assert done.returncode in (0, 137), done.stderr
     return directory
@@ -140,12 +143,14 @@ def test_lazy_kicks_are_armed_deadlines_that_passed(guest):
     one round of the population ago: so armed deadlines are a timeout less a round apart,
     and no more of them can pass in a run."""
     row = guest("horizon").row("lazy")
+    exits = row["exits"]
     a_round = row["ns"] / (row["ops"] / row["timers"])
     passed = row["ns"] / (50e6 - a_round)
     assert a_round < 40e6 and passed > 3
-    assert 1 <= row["exits"]["kick"] <= passed + 1
-    assert row["exits"]["rearm"] == row["exits"]["kick"]
-    assert row["exits"]["tsc_deadline"] <= 2
+    assert 1 <= exits["kick"] <= passed + 1
+    # A machine that is stopped for longer than the timeout lets a timer fire.
+    assert exits["kick"] == exits["rearm"] + exits["timer_interrupt"]
+    assert exits["tsc_deadline"] <= 2 + exits["timer_interrupt"]
 
 
 # What the mode decides; how often the host was interrupted meanwhile is the machine's.
@@ -244,7 +249,7 @@ def test_stock_offers_no_lazy_and_runs_the_others(sloth, no_leftovers):
 
 @pytest.mark.parametrize("fault, words, said", [
     ("panic", [], "the guest panicked"),
-    ("hang", ["--timeout=8"], "still running after 8 s"),
+    ("hang", ["--timeout=20"], "still running after 20 s"),
 ])
 def test_a_guest_that_panics_or_hangs_fails_with_its_last_lines(sloth, no_leftovers, fault, words,
                                                                said):
