@@ -124,12 +124,17 @@ def wait_for(condition, limit):
     return False
 
 
+def sleeping_host(share):
+    """A lab whose command makes share/up and then sleeps."""
+    return subprocess.Popen(
+        [ROOT / "sloth", "host", "--host=tcg", f"--share={share}", "--", "sh", "-c",
+         'touch "$SLOTH_SHARE/up"; sleep 600'], cwd=ROOT, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything(sig, tmp_path, no_leftovers):
-    process = subprocess.Popen(
-        [ROOT / "sloth", "host", "--host=tcg", f"--share={tmp_path}", "--", "sh", "-c",
-         'touch "$SLOTH_SHARE/up"; sleep 600'], cwd=ROOT, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = sleeping_host(tmp_path)
     try:
         assert wait_for((tmp_path / "up").exists, 200)
         process.send_signal(sig)
@@ -140,10 +145,7 @@ def test_a_signal_ends_everything(sig, tmp_path, no_leftovers):
 
 
 def test_the_emulator_dies_with_a_killed_lab(tmp_path):
-    process = subprocess.Popen(
-        [ROOT / "sloth", "host", "--host=tcg", f"--share={tmp_path}", "--", "sh", "-c",
-         'touch "$SLOTH_SHARE/up"; sleep 600'], cwd=ROOT, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = sleeping_host(tmp_path)
     try:
         assert wait_for((tmp_path / "up").exists, 200)
         (emulator,) = emulators_of(process)
