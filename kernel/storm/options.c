@@ -25,6 +25,7 @@ static const struct cmdline_option table[] = {
 	{ "timeout", CMDLINE_DURATION, FIELD(timeout), NULL, NULL, 1 * US,
 	  10 * S },
 	{ "seed", CMDLINE_NUMBER, FIELD(seed), NULL, NULL, 0, UINT64_MAX },
+	{ "repeat", CMDLINE_NUMBER, FIELD(repeat), NULL, NULL, 1, 1000 },
 	{ "order", CMDLINE_CHOICE, FIELD(order), "order", orders, 0, 0 },
 	{ "host", CMDLINE_LABEL, FIELD(host), NULL, NULL, 0, 0 },
 	{ "fault", CMDLINE_CHOICE, FIELD(fault), "fault", faults, 0, 0 },
@@ -37,6 +38,7 @@ void storm_options_begin(struct storm_options *options, struct cmdline *c)
 		.workloads = (1u << STORM_WORKLOADS) - 1,
 		.modes = (1u << STORM_MODES) - 1,
 		.seed = 1,
+		.repeat = 1,
 		.host = "unknown",
 	};
 	*c = (struct cmdline){

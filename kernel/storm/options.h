@@ -34,6 +34,7 @@ struct storm_options {
 	unsigned int workloads, modes;	/* a bit each */
 	uint64_t ops, timers, timeout;	/* 0: the workload's own; timeout in ns */
 	uint64_t seed;
+	uint64_t repeat; /* how often all that was asked for is run */
 	unsigned int order; /* enum storm_order */
 	unsigned int fault; /* enum storm_fault, injected once for tests */
 	unsigned int end;   /* enum storm_end: how the guest ends */

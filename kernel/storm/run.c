@@ -173,9 +173,10 @@ enum exit_code storm_main(const struct storm_options *options)
 		print("sloth: FAILED: no mode of those asked for can be used here\n");
 		return EXIT_FAILURE_CODE;
 	}
-	for (unsigned int i = 0; i < STORM_WORKLOADS; i++)
-		if (options->workloads >> i & 1)
-			run_workload(options, workloads[i], usable);
+	for (uint64_t n = 0; n < options->repeat; n++)
+		for (unsigned int i = 0; i < STORM_WORKLOADS; i++)
+			if (options->workloads >> i & 1)
+				run_workload(options, workloads[i], usable);
 	print_total();
 	return print_verdict();
 }

@@ -140,6 +140,13 @@ def test_each_sleep_is_one_interrupt():
     assert run["msr_writes"] >= 300
 
 
+def test_repeat_runs_all_of_it_again():
+    status, output = boot("storm=sleep,rearm mode=eager ops=20 timers=5 repeat=3")
+    assert status == SUCCESS, output
+    assert [r["workload"] for r in runs_of(output)] == ["sleep", "rearm"] * 3
+    assert output.splitlines()[-1] == "sloth: 6 runs, all passed"
+
+
 def test_periodic_timers_fire_as_often_as_asked():
     status, output = boot("storm=expire mode=rearm ops=500 timers=20 timeout=4ms")
     assert status == SUCCESS, output

@@ -13,13 +13,15 @@ from lab import results, run
 
 EXPIRE = [f"expire{n}" for n in range(1, 6)]
 
-# Name, storm options. The five expire runs are five boots of the guest.
+# Name, storm options. The five expire runs are five boots of the guest, and in each the
+# modes take turns.
 GUESTS = {
     "rearm": ["storm=rearm", "ops=50000", "timers=1000"],
     "random": ["storm=rearm", "ops=20000", "order=random"],
     "sleep": ["storm=sleep", "ops=5000"],
     "horizon": ["storm=rearm", "mode=lazy", "ops=50000", "timeout=50ms"],
-    **{name: ["storm=expire", "mode=eager,lazy", f"seed={name[-1]}"] for name in EXPIRE},
+    **{name: ["storm=expire", "mode=eager,lazy", "ops=1500", "repeat=8", f"seed={name[-1]}"]
+       for name in EXPIRE},
     "lost": ["storm=sleep", "ops=50", "fault=lost"],
     "early": ["storm=sleep", "ops=5", "timeout=200ms", "fault=early"],
     "exception": ["storm=sleep", "ops=50", "fault=exception"],
@@ -158,20 +160,26 @@ KINDS = ("exits", "halt", "msr_write", "tsc_deadline", "icr", "preemption_timer"
          "timer_interrupt")
 
 
+def pairs(one):
+    """(eager, lazy) rows of one boot, each with the one that ran next to it."""
+    return list(zip(*([row for row in one.rows if row["mode"] == mode]
+                      for mode in ("eager", "lazy")), strict=True))
+
+
 @pytest.fixture(scope="module")
 def expire_sets(share, in_host):
-    """Yields sets of five boots, as (eager, lazy) rows: the one of the shared boot of the
-    host and, for who is not content with it, two more. What else the machine does can spoil
-    a set, but no set is better than the code."""
+    """Yields sets of five boots, each a list of pairs: those of the shared boot of the host
+    and, for who is not content with it, two more. What else the machine does can spoil a
+    set, but no set is better than the code."""
 
     def sets():
-        yield [Guest(share, name) for name in EXPIRE]
+        yield [pairs(Guest(share, name)) for name in EXPIRE]
         for _ in range(2):
-            done, directory = in_host("\n".join(lines_for(EXPIRE)), limit=300)
+            done, directory = in_host("\n".join(lines_for(EXPIRE)), limit=500)
             assert done.returncode == 0, done.stderr
-            yield [Guest(directory, name) for name in EXPIRE]
+            yield [pairs(Guest(directory, name)) for name in EXPIRE]
 
-    return lambda: ([(one.row("eager"), one.row("lazy")) for one in five] for five in sets())
+    return sets
 
 
 def first_good(sets, worst):
@@ -187,20 +195,29 @@ def first_good(sets, worst):
 def test_expire_lazy_has_no_more_exits_of_any_kind_than_eager(expire_sets):
     """2 % more at most, and for what eager hardly has, five exits; median of five boots."""
 
+    def more(boot, kind):
+        eager, lazy = (sum(row["exits"][kind] for row in rows) for rows in zip(*boot))
+        return lazy / (1.02 * eager + 5)
+
     def worst(five):
-        return max(statistics.median(lazy["exits"][kind] / (1.02 * eager["exits"][kind] + 5)
-                                     for eager, lazy in five) for kind in KINDS)
+        return max(statistics.median(more(boot, kind) for boot in five) for kind in KINDS)
 
     seen = first_good(expire_sets(), worst)
     assert seen[-1] <= 1, seen
 
 
 def test_expire_lazy_is_no_later_than_eager(expire_sets):
-    """p99 10 % more at most, in the same boot; median of five boots."""
+    """No more than 10 %, of 40 pairs of runs. One pair says little: p99 is what the emulator
+    and the machine below stood still for, and differs by a factor of two between runs of
+    the same mode. So p99 may be 10 % later in no more pairs than chance would make of half
+    of them (three standard deviations), and p50, which is steadier, in the median."""
 
     def worst(five):
-        return statistics.median(lazy["late_ns"]["p99"] / (1.10 * eager["late_ns"]["p99"])
-                                 for eager, lazy in five)
+        late = [[lazy["late_ns"][p] / (1.10 * eager["late_ns"][p])
+                 for boot in five for eager, lazy in boot] for p in ("p50", "p99")]
+        count = len(late[1])
+        return max(statistics.median(late[0]),
+                   sum(ratio > 1 for ratio in late[1]) / (count / 2 + 1.5 * count ** 0.5))
 
     seen = first_good(expire_sets(), worst)
     assert seen[-1] <= 1, seen

@@ -38,6 +38,7 @@ static void defaults(void **state)
 	assert_int_equal(o.modes, 7);
 	assert_int_equal(o.ops, 0);
 	assert_int_equal(o.seed, 1);
+	assert_int_equal(o.repeat, 1);
 	assert_string_equal(o.host, "unknown");
 	assert_int_equal(o.fault, STORM_FAULT_NONE);
 }
@@ -46,7 +47,7 @@ static void all_options(void **state)
 {
 	(void)state;
 	assert_int_equal(parse("  storm=rearm,sleep mode=lazy ops=10 timers=3 "
-			       "timeout=5ms seed=0 order=random host=tcg-6.1 "
+			       "timeout=5ms seed=0 repeat=9 order=random host=tcg-6.1 "
 			       "fault=early end=halt "), 0);
 	assert_int_equal(o.workloads, 1 << STORM_SLEEP | 1 << STORM_REARM);
 	assert_int_equal(o.modes, 1 << STORM_LAZY);
@@ -54,6 +55,7 @@ static void all_options(void **state)
 	assert_int_equal(o.timers, 3);
 	assert_int_equal(o.timeout, 5000000);
 	assert_int_equal(o.seed, 0);
+	assert_int_equal(o.repeat, 9);
 	assert_int_equal(o.order, STORM_ORDER_RANDOM);
 	assert_string_equal(o.host, "tcg-6.1");
 	assert_int_equal(o.fault, STORM_FAULT_EARLY);
@@ -85,6 +87,7 @@ static void numbers(void **state)
 	REFUSES("ops=10000001",
 		"sloth: ops=10000001 is too large (valid: 1 to 10,000,000)");
 	REFUSES("timers=0", "sloth: timers=0 is too small (valid: 1 to 100,000)");
+	REFUSES("repeat=0", "sloth: repeat=0 is too small (valid: 1 to 1,000)");
 	REFUSES_NAMING("timers=100001", "too large");
 	REFUSES_NAMING("ops=-5", "ops=-5 is not a number");
 	REFUSES_NAMING("ops=5x", "ops=5x is not a number");
