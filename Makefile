@@ -4,6 +4,7 @@
 # make iso              build/sloth.iso, the same with GRUB
 # make unit             build/unit/*, hosted tests
 # make build/storm-args the option checker
+# make fuzz             build/fuzz_hrtimer, the fuzzer of the timer wheel (clang)
 # make clean            removes what the above made, and nothing else
 #
 # Everything else under build/ belongs to the lab.
@@ -36,7 +37,7 @@ C_SOURCES   := $(filter-out $(HOSTED_ONLY),$(wildcard arch/x86/*.c drivers/*.c \
 ASM_SOURCES := boot/start.asm arch/x86/entry.asm
 OBJECTS     := $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o) $(C_SOURCES:%.c=$(OUT)/%.o)
 
-.PHONY: all iso unit clean
+.PHONY: all iso unit fuzz clean
 all: build/sloth.elf
 
 # QEMU's -kernel takes multiboot images as 32-bit ELF only.
@@ -73,6 +74,7 @@ HOSTED_NEEDS := Makefile kernel/hrtimer.c $(wildcard drivers/*.h kernel/*.h \
 
 UNIT_hrtimer   := kernel/hrtimer_check.c
 UNIT_forward   := kernel/hrtimer_check.c
+UNIT_fuzz      := tests/fuzz/fuzz_hrtimer.c kernel/hrtimer_check.c
 UNIT_cmdline   := kernel/cmdline.c kernel/print.c kernel/storm/options.c
 UNIT_print     := kernel/print.c
 UNIT_histogram := kernel/histogram.c
@@ -96,8 +98,17 @@ build/storm-args: $(ARGS_SOURCES) $(HOSTED_NEEDS)
 	@mkdir -p $(@D)
 	$(call say,CC) $(CC) -std=gnu17 -O1 $(WARN) -I. -o $@ $(ARGS_SOURCES)
 
+# build/fuzz_hrtimer -max_total_time=600 build/corpus tests/fuzz/corpus
+FUZZ_SOURCES := tests/fuzz/fuzz_hrtimer.c kernel/hrtimer_check.c
+fuzz: build/fuzz_hrtimer
+build/fuzz_hrtimer: $(FUZZ_SOURCES) $(HOSTED_NEEDS)
+	@mkdir -p build/corpus
+	$(call say,CLANG) clang -std=gnu17 -O1 -g $(WARN) -I. -DHRTIMER_CHECK \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+		-o $@ $(FUZZ_SOURCES)
+
 clean:
-	rm -rf $(OUT) build/unit build/storm-args build/sloth.elf \
+	rm -rf $(OUT) build/unit build/fuzz_hrtimer build/storm-args build/sloth.elf \
 		build/sloth64.elf build/sloth.iso
 
 -include $(wildcard $(OUT)/*/*.d $(OUT)/*/*/*.d)

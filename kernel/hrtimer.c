@@ -1,40 +1,46 @@
 // SPDX-License-Identifier: MIT
 /*
- * The timer wheel of hrtimer.h.
+ * The timer wheel of hrtimer.h; docs/wheel.md draws it and gives its figures.
  *
- * What the proofs below rely on, and hrtimer_check() tests:
- * 1. A timer is on the list that list_of(deadline, time) names, at all times.
- *    So equal deadlines share a list, and its order is that of starting.
- * 2. A deadline before `time` is on the PAST list, kept sorted.
- * 3. A bit of `occupied` is set where the list is not empty.
- * 4. `first` is the earliest of all; of equal ones, the one started first.
+ * What the code relies on, and hrtimer_check() tests:
+ * 1. A timer due at the cursor or later is on a list, one due before it is in the
+ *    heap (hrtimer_heap.h). So equal deadlines are together.
+ * 2. The list is the one that list_of() names, or, for a slot that is moved ahead,
+ *    the one of the prepared row that its next digit names.
+ * 3. A list is in order, or its bit in `unsorted` is set. In any list equal
+ *    deadlines are in the order of starting: timers come to its end and are moved
+ *    from its beginning.
+ * 4. Bits of `occupied` and `rows` are set where a list or a row is not empty.
+ * 5. `first` is the earliest of all; of equal ones, the one started first.
+ *
+ * Order is made as late as possible, since most timers never fire: start and
+ * cancel only link. When the first timer goes and the next is looked for, a list of
+ * up to 128 timers is sorted, a longer one is split over the lower levels. The
+ * cursor goes there, and that may be ahead of the clock: what is started before it
+ * goes to the heap. So a long list that is far away is searched the first time, and
+ * left as it is.
  */
-#include "kernel/hrtimer.h"
+#include "kernel/hrtimer_heap.h"
+#include "kernel/hrtimer_slots.h"
 
-#define DIGIT_BITS 6
-#define DIGIT_MASK 63u
+/*
+ * An unsorted list of SORT_MAX timers at most is sorted by insertion. One of up to
+ * SPREAD_MAX is spread first, unless it was before and new timers have come since, or
+ * is on a low level, where new ones come at any time: these are split.
+ */
+#define SORT_MAX     12
+#define SPREAD_MAX   128
+#define SPREAD_LEVEL 4
+#define BUCKET_BITS  6
+#define BUCKETS	     (1 << BUCKET_BITS)
 
-static unsigned int digit(uint64_t value, unsigned int level)
-{
-	return value >> (level * DIGIT_BITS) & DIGIT_MASK;
-}
-
-static unsigned int list_of(uint64_t deadline, uint64_t time)
-{
-	uint64_t differ = deadline ^ time;
-	unsigned int level;
-
-	if (deadline < time)
-		return HRTIMER_PAST;
-	level = differ ? (63 - (unsigned int)__builtin_clzll(differ)) / DIGIT_BITS
-		       : 0;
-	return level * HRTIMER_SLOTS + digit(deadline, level);
-}
-
-static struct hrtimer *timer_of(struct hrtimer_link *link)
-{
-	return (struct hrtimer *)link;
-}
+/*
+ * Each so many times that the first timer goes, so many are moved ahead; the next
+ * slot is looked for less often.
+ */
+#define AHEAD_TURNS  16
+#define AHEAD_TIMERS 64
+#define SEARCH_TURNS 64
 
 static void insert_after(struct hrtimer_link *prev, struct hrtimer_link *link)
 {
@@ -44,133 +50,373 @@ static void insert_after(struct hrtimer_link *prev, struct hrtimer_link *link)
 	prev->next = link;
 }
 
-/* Where a timer goes on the PAST list: from its end, as late ones are rare. */
-static struct hrtimer_link *past_position(struct hrtimer_link *head,
-					  uint64_t deadline)
+static void link_out(struct hrtimer_link *link)
 {
-	struct hrtimer_link *at = head->prev;
-
-	while (at != head && timer_of(at)->deadline > deadline)
-		at = at->prev;
-	return at;
-}
-
-static void link_timer(struct hrtimer_base *base, struct hrtimer *timer)
-{
-	unsigned int list = list_of(timer->deadline, base->time);
-	struct hrtimer_link *head = &base->lists[list];
-	struct hrtimer_link *after = head->prev;
-
-	if (list == HRTIMER_PAST)
-		after = past_position(head, timer->deadline);
-	else
-		base->occupied[list / HRTIMER_SLOTS] |= 1ull << list % HRTIMER_SLOTS;
-	timer->list = (uint16_t)list;
-	insert_after(after, &timer->link);
-}
-
-static void unlink_timer(struct hrtimer_base *base, struct hrtimer *timer)
-{
-	unsigned int list = timer->list;
-	struct hrtimer_link *head = &base->lists[list];
-
-	timer->link.prev->next = timer->link.next;
-	timer->link.next->prev = timer->link.prev;
-	timer->link.next = NULL;
-	if (list != HRTIMER_PAST && head->next == head)
-		base->occupied[list / HRTIMER_SLOTS] &=
-			~(1ull << list % HRTIMER_SLOTS);
-}
-
-/* The time at which a slot begins: the digits of `time` above it, zeros below. */
-static uint64_t slot_start(uint64_t time, unsigned int level, unsigned int slot)
-{
-	unsigned int shift = level * DIGIT_BITS;
-	uint64_t above = shift + DIGIT_BITS < 64 ? ~0ull << (shift + DIGIT_BITS)
-						 : 0;
-
-	return (time & above) | (uint64_t)slot << shift;
+	link->prev->next = link->next;
+	link->next->prev = link->prev;
 }
 
 /*
- * Lets time enter the earliest slot in use: its timers go to lower levels, which
- * are empty now, in the order they have.
+ * No branch depends on what is there: it could not be predicted. The third last
+ * timer is told of the new one, see fetch().
  */
-static void cascade(struct hrtimer_base *base, struct hrtimer_link *head,
-		    uint64_t start)
+static void list_add(struct hrtimer_base *base, struct hrtimer *timer,
+		     unsigned int list)
 {
-	base->time = start;
-	while (head->next != head) {
+	unsigned int row = list / HRTIMER_SLOTS, slot = list % HRTIMER_SLOTS;
+	struct hrtimer_link *head = &base->lists[list], *tail = head->prev;
+	const struct hrtimer *last = timer_of(tail == head ? &timer->link : tail);
+	struct hrtimer_link *third = tail->prev->prev;
+
+	timer->list = (uint16_t)list;
+	base->rows |= 1u << row;
+	base->occupied[row] |= 1u << slot;
+	base->unsorted[row] |= (uint32_t)(timer->latest < last->latest) << slot;
+	if (list == base->far_list && base->far && timer->latest < base->far->latest)
+		base->far = timer;
+	timer_of(third == head ? &timer->link : third)->child = &timer->link;
+	insert_after(tail, &timer->link);
+}
+
+static void list_emptied(struct hrtimer_base *base, unsigned int list)
+{
+	unsigned int row = list / HRTIMER_SLOTS;
+	uint32_t bit = 1u << list % HRTIMER_SLOTS;
+
+	if (list == base->far_list)
+		base->far_list = HRTIMER_IDLE;
+	base->occupied[row] &= ~bit;
+	base->unsorted[row] &= ~bit;
+	if (!base->occupied[row])
+		base->rows &= ~(1u << row);
+}
+
+static void list_remove(struct hrtimer_base *base, struct hrtimer *timer)
+{
+	struct hrtimer_link *next = timer->link.next;
+
+	if (timer == base->far)
+		base->far = NULL;
+	link_out(&timer->link);
+	if (next == timer->link.prev) /* the head is on both sides */
+		list_emptied(base, timer->list);
+}
+
+static void add(struct hrtimer_base *base, struct hrtimer *timer)
+{
+	if (timer->latest < base->cursor)
+		heap_add(&base->roots, timer);
+	else
+		list_add(base, timer, list_of(base, timer->latest));
+}
+
+static void take(struct hrtimer_base *base, struct hrtimer *timer)
+{
+	if (timer->list == HRTIMER_HEAP)
+		heap_remove(&base->roots, timer);
+	else
+		list_remove(base, timer);
+	timer->list = HRTIMER_IDLE;
+}
+
+/*
+ * Walking along a list waits for the memory at each step. So each timer on it knows,
+ * as well as it can be kept without work, which comes three behind it: `child`. It
+ * is only fetched, never read: it may long be elsewhere, or freed.
+ */
+static void fetch(const struct hrtimer_link *link)
+{
+	__builtin_prefetch(((const struct hrtimer *)link)->child);
+}
+
+/* True if a list has `most` timers at most. */
+static bool is_short(const struct hrtimer_link *head, unsigned int most)
+{
+	const struct hrtimer_link *link = head->next;
+
+	for (; most && link != head; most--) {
+		fetch(link);
+		link = link->next;
+	}
+	return link == head;
+}
+
+/* Sorts a short list by insertion. */
+static void sort(struct hrtimer_link *head)
+{
+	struct hrtimer_link *link = head->next->next, *next;
+
+	for (; link != head; link = next) {
+		struct hrtimer_link *at = link->prev;
+
+		next = link->next;
+		while (at != head && timer_of(at)->latest > timer_of(link)->latest)
+			at = at->prev;
+		if (at != link->prev) {
+			link_out(link);
+			insert_after(at, link);
+		}
+	}
+}
+
+/*
+ * Makes a list almost ordered: puts the timers into buckets by the highest bits in
+ * which they can differ, and the buckets behind one another.
+ */
+static void spread(struct hrtimer_link *head)
+{
+	struct hrtimer_link *first[BUCKETS], **end[BUCKETS], **tail = &head->next;
+	struct hrtimer_link *link, *prev = head;
+	uint64_t low = UINT64_MAX, high = 0;
+	unsigned int shift;
+
+	for (link = head->next; link != head; link = link->next) {
+		uint64_t latest = timer_of(link)->latest;
+
+		low = latest < low ? latest : low;
+		high = latest > high ? latest : high;
+	}
+	shift = 64 - BUCKET_BITS -
+		(unsigned int)__builtin_clzll((high - low) | (BUCKETS - 1));
+	for (unsigned int i = 0; i < BUCKETS; i++)
+		end[i] = &first[i];
+	for (link = head->next; link != head; link = link->next) {
+		unsigned int i = (unsigned int)((timer_of(link)->latest - low) >> shift);
+
+		*end[i] = link;
+		end[i] = &link->next;
+	}
+	for (unsigned int i = 0; i < BUCKETS; i++) {
+		*tail = first[i]; /* of an empty one, overwritten at once */
+		tail = end[i] == &first[i] ? tail : end[i];
+	}
+	*tail = head;
+	for (link = head->next; link != head; link = link->next) {
+		link->prev = prev;
+		prev = link;
+	}
+	head->prev = prev;
+}
+
+/*
+ * True if a slot is more than its own length away from the clock, and from the
+ * cursor: what is started until then should not have to go to the heap.
+ */
+static bool is_far(const struct hrtimer_base *base, unsigned int level,
+		   unsigned int slot)
+{
+	uint64_t start = slot_start(base->cursor, level, slot), now = base->clock();
+
+	now = now < base->cursor ? base->cursor : now;
+	return start > now && (start - now) >> (level * DIGIT_BITS);
+}
+
+/* Searches a list that stays as it is, and keeps what it finds in `far`. */
+static struct hrtimer *search_far(struct hrtimer_base *base, unsigned int list)
+{
+	const struct hrtimer_link *head = &base->lists[list], *l = head->next;
+	struct hrtimer *best = timer_of(l);
+
+	for (l = l->next; l != head; l = l->next)
+		if (timer_of(l)->latest < best->latest)
+			best = timer_of(l);
+	base->far_list = (uint16_t)list;
+	return base->far = best;
+}
+
+/*
+ * Lets the cursor enter the earliest slot in use: its timers go to lower levels,
+ * which are empty now, in the order they have.
+ */
+static void split(struct hrtimer_base *base, unsigned int level, unsigned int slot)
+{
+	unsigned int list = row_of(base, level) * HRTIMER_SLOTS + slot;
+	struct hrtimer_link *head = &base->lists[list];
+	struct hrtimer_link *link = head->next, *next;
+
+	base->cursor = slot_start(base->cursor, level, slot);
+	*head = (struct hrtimer_link){ head, head };
+	base->far = list == base->far_list ? NULL : base->far;
+	list_emptied(base, list);
+	for (; link != head; link = next) {
+		next = link->next;
+		fetch(link);
+		list_add(base, timer_of(link), list_of(base, timer_of(link)->latest));
+	}
+}
+
+/*
+ * Moves up to `count` timers of a slot to the prepared row one level below; returns
+ * what is left of `count`.
+ */
+static unsigned int move_ahead(struct hrtimer_base *base, unsigned int level,
+			       unsigned int slot, unsigned int count)
+{
+	unsigned int list = row_of(base, level) * HRTIMER_SLOTS + slot;
+	unsigned int below = prepared_row(base, level - 1) * HRTIMER_SLOTS;
+	struct hrtimer_link *head = &base->lists[list];
+
+	base->ahead[level] = (uint8_t)slot;
+	if (list == base->far_list)
+		base->far = NULL;
+	for (; count && head->next != head; count--) {
 		struct hrtimer *timer = timer_of(head->next);
 
-		unlink_timer(base, timer);
-		link_timer(base, timer);
+		fetch(&timer->link);
+		link_out(&timer->link);
+		list_add(base, timer, below + digit(timer->latest, level - 1));
+	}
+	if (head->next == head && base->occupied[list / HRTIMER_SLOTS] >> slot & 1)
+		list_emptied(base, list);
+	return count;
+}
+
+/*
+ * Lets the cursor enter a slot that has been moved ahead: what is left follows, and
+ * the prepared row becomes the one in use. The cursor stands in its slot 0 then,
+ * which must not hold anything.
+ */
+static void enter(struct hrtimer_base *base, unsigned int level, unsigned int slot)
+{
+	unsigned int row = prepared_row(base, level - 1);
+
+	move_ahead(base, level, slot, UINT32_MAX);
+	base->cursor = slot_start(base->cursor, level, slot);
+	base->sides ^= 1u << (level - 1);
+	if (base->occupied[row] & 1 && level > 1)
+		split(base, level - 1, 0);
+}
+
+/*
+ * Does some of the work that is to come, so that it need not be done at once: of
+ * each level the next slot that is long and not in order is moved ahead, a few
+ * timers each time, the lowest level first.
+ */
+static void prepare(struct hrtimer_base *base)
+{
+	uint32_t levels = used_levels(base) & ~1u; /* level 0 is in order */
+	unsigned int budget = AHEAD_TIMERS;
+
+	for (; levels && budget; levels &= levels - 1) {
+		unsigned int level = (unsigned int)__builtin_ctz(levels);
+		unsigned int row = row_of(base, level), slot;
+		uint32_t slots = base->occupied[row] & base->unsorted[row];
+
+		if (!slots)
+			continue;
+		slot = (unsigned int)__builtin_ctz(slots);
+		if (ahead_levels(base) >> level & 1
+			    ? base->ahead[level] != slot
+			    : base->turns % SEARCH_TURNS ||
+				      is_far(base, level, slot) ||
+				      is_short(&base->lists[row * HRTIMER_SLOTS + slot],
+					       SPREAD_MAX))
+			continue;
+		budget = move_ahead(base, level, slot, budget);
 	}
 }
 
 /*
- * The list that holds the earliest timer, NULL if there is none. On the way time
- * is moved as far as the clock allows, so that the list is short: slots that have
- * begun are broken up, those that have not are left alone.
+ * The lowest slot of the lowest level in use: its list's number, or HRTIMER_LISTS
+ * if all are empty. Enters slots that were moved ahead on the way.
  */
-static struct hrtimer_link *earliest_list(struct hrtimer_base *base)
+static unsigned int first_list(struct hrtimer_base *base)
 {
-	struct hrtimer_link *past = &base->lists[HRTIMER_PAST];
-	unsigned int level = 0;
+	for (;;) {
+		uint32_t ahead = ahead_levels(base), levels = used_levels(base) | ahead;
+		unsigned int level, row, slot;
 
-	if (past->next != past)
-		return past;
-	while (level < HRTIMER_LEVELS) {
-		struct hrtimer_link *head;
-		unsigned int slot;
-		uint64_t start;
-
-		if (!base->occupied[level]) {
-			level++;
-			continue;
-		}
-		slot = (unsigned int)__builtin_ctzll(base->occupied[level]);
-		head = &base->lists[level * HRTIMER_SLOTS + slot];
-		start = slot_start(base->time, level, slot);
-		if (level == 0 || start > base->clock())
-			return head;
-		cascade(base, head, start);
-		level = 0;
+		if (!levels)
+			return HRTIMER_LISTS;
+		level = (unsigned int)__builtin_ctz(levels);
+		row = row_of(base, level);
+		ahead = ahead >> level & 1;
+		slot = (unsigned int)__builtin_ctz(base->occupied[row] |
+						   ahead << base->ahead[level]);
+		if (!ahead || slot != base->ahead[level])
+			return row * HRTIMER_SLOTS + slot;
+		enter(base, level, slot);
 	}
+}
+
+/* Sorts a list where it is, if that is the best to do. */
+static bool put_in_order(struct hrtimer_base *base, unsigned int list)
+{
+	struct hrtimer_link *head = &base->lists[list];
+
+	if (!is_short(head, SORT_MAX)) {
+		if (list / HRTIMER_SLOTS % HRTIMER_LEVELS < SPREAD_LEVEL ||
+		    list == base->spread || !is_short(head, SPREAD_MAX))
+			return false;
+		base->spread = (uint16_t)list;
+		spread(head);
+	}
+	sort(head);
+	return true;
+}
+
+/* The earliest timer on the lists; NULL if they are empty: time may be skipped. */
+static struct hrtimer *list_first(struct hrtimer_base *base)
+{
+	unsigned int list;
+
+	while ((list = first_list(base)) < HRTIMER_LISTS) {
+		unsigned int row = list / HRTIMER_SLOTS, slot = list % HRTIMER_SLOTS;
+
+		if (base->unsorted[row] >> slot & 1) {
+			if (list == base->far_list && base->far)
+				return base->far;
+			if (put_in_order(base, list)) {
+				base->unsorted[row] &= ~(1u << slot);
+			} else if (list != base->far_list &&
+				   is_far(base, row % HRTIMER_LEVELS, slot)) {
+				return search_far(base, list);
+			} else {
+				split(base, row % HRTIMER_LEVELS, slot);
+				continue;
+			}
+		}
+		return timer_of(base->lists[list].next);
+	}
+	base->cursor = base->clock();
 	return NULL;
 }
 
-/* Finds `first` anew. Of equal deadlines the one nearer to the head is older. */
-static void find_first(struct hrtimer_base *base)
+/* Takes the first timer out. The one behind it on a list in order is the next. */
+static void take_first(struct hrtimer_base *base)
 {
-	struct hrtimer_link *head = earliest_list(base);
-	struct hrtimer *best;
+	struct hrtimer *timer = base->first;
+	unsigned int list = timer->list;
+	struct hrtimer_link *next = timer->link.next;
+	bool known = list < HRTIMER_LISTS && next != timer->link.prev &&
+		     !(base->unsorted[list / HRTIMER_SLOTS] >>
+		       list % HRTIMER_SLOTS & 1);
 
-	base->first = NULL;
-	if (!head)
-		return;
-	best = timer_of(head->next);
-	for (struct hrtimer_link *l = best->link.next; l != head; l = l->next)
-		if (timer_of(l)->deadline < best->deadline)
-			best = timer_of(l);
-	base->first = best;
+	take(base, timer);
+	base->first = timer_of(next);
+	if (known)
+		__builtin_prefetch(next->next); /* first soon, and cold by then */
+	else
+		base->first = base->roots ? heap_first(base->roots) : list_first(base);
+	/* The first may be on a list that is not in order: then it must stay there. */
+	if (base->first != base->far && ++base->turns % AHEAD_TURNS == 0)
+		prepare(base);
 }
 
-/* Tells the owner if the earliest deadline is no longer what it was. */
-static void tell(struct hrtimer_base *base, bool had, uint64_t before)
+/* The earliest deadline is no longer what it was: tells the owner. */
+static void changed(struct hrtimer_base *base)
 {
-	uint64_t after;
-	bool has = hrtimer_next(base, &after);
-
-	if (!base->expiring && (had != has || (has && before != after)))
+	if (!base->expiring)
 		base->event(base);
 }
 
 void hrtimer_base_init(struct hrtimer_base *base, uint64_t (*clock)(void),
 		       void (*event)(struct hrtimer_base *base))
 {
-	*base = (struct hrtimer_base){ .clock = clock, .event = event };
-	base->time = clock();
+	*base = (struct hrtimer_base){ .clock = clock, .event = event,
+				       .far_list = HRTIMER_IDLE,
+				       .spread = HRTIMER_IDLE };
+	base->cursor = clock();
 	for (unsigned int i = 0; i < HRTIMER_LISTS; i++)
 		base->lists[i] = (struct hrtimer_link){ &base->lists[i],
 							&base->lists[i] };
@@ -178,45 +424,43 @@ void hrtimer_base_init(struct hrtimer_base *base, uint64_t (*clock)(void),
 
 void hrtimer_init(struct hrtimer *timer, hrtimer_callback callback)
 {
-	*timer = (struct hrtimer){ .callback = callback };
+	*timer = (struct hrtimer){ .callback = callback, .list = HRTIMER_IDLE };
 }
 
-void hrtimer_start(struct hrtimer_base *base, struct hrtimer *timer,
-		   uint64_t deadline)
+void hrtimer_start_range(struct hrtimer_base *base, struct hrtimer *timer,
+			 uint64_t deadline, uint64_t slack)
 {
-	uint64_t before = 0;
-	bool had = hrtimer_next(base, &before);
+	const struct hrtimer *first = base->first;
+	uint64_t before = first ? first->latest : 0;
 
-	if (hrtimer_is_active(timer))
-		unlink_timer(base, timer);
+	if (first == timer)
+		take_first(base);
+	else if (hrtimer_is_active(timer))
+		take(base, timer);
 	timer->deadline = deadline;
-	link_timer(base, timer);
-	if (base->first == timer)
-		find_first(base);
-	else if (!had || deadline < before)
+	timer->latest = slack > UINT64_MAX - deadline ? UINT64_MAX : deadline + slack;
+	timer->order = base->orders++;
+	add(base, timer);
+	if (!base->first || timer->latest < base->first->latest)
 		base->first = timer;
-	tell(base, had, before);
+	if (!first || base->first->latest != before)
+		changed(base);
 }
 
 bool hrtimer_cancel(struct hrtimer_base *base, struct hrtimer *timer)
 {
-	uint64_t before = 0;
-	bool had = hrtimer_next(base, &before);
+	uint64_t before = timer->latest;
 
 	if (!hrtimer_is_active(timer))
 		return false;
-	unlink_timer(base, timer);
-	if (base->first == timer)
-		find_first(base);
-	tell(base, had, before);
+	if (base->first != timer) {
+		take(base, timer);
+		return true;
+	}
+	take_first(base);
+	if (!base->first || base->first->latest != before)
+		changed(base);
 	return true;
-}
-
-bool hrtimer_next(const struct hrtimer_base *base, uint64_t *deadline)
-{
-	if (base->first)
-		*deadline = base->first->deadline;
-	return base->first != NULL;
 }
 
 unsigned int hrtimer_expire(struct hrtimer_base *base)
@@ -226,25 +470,11 @@ unsigned int hrtimer_expire(struct hrtimer_base *base)
 
 	base->expiring = true;
 	while ((timer = base->first) && timer->deadline <= base->clock()) {
-		unlink_timer(base, timer);
-		find_first(base);
+		take_first(base);
 		timer->callback(timer);
 		count++;
 	}
 	base->expiring = false;
 	base->event(base);
 	return count;
-}
-
-uint64_t hrtimer_forward(const struct hrtimer *timer, uint64_t now,
-			 uint64_t period, uint64_t *deadline)
-{
-	uint64_t from = timer->deadline;
-	uint64_t periods = now < from ? 1 : (now - from) / period + 1;
-	uint64_t step;
-
-	if (__builtin_mul_overflow(periods, period, &step) ||
-	    __builtin_add_overflow(from, step, deadline))
-		*deadline = UINT64_MAX;
-	return periods;
 }

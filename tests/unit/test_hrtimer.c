@@ -6,32 +6,15 @@
  */
 #include "unit.h"
 
-#include "kernel/hrtimer.h"
+#include <stdio.h>
+#include <stdlib.h>
 
-#define TIMERS 64
+#define MODEL_FAIL(text) fail_msg("%s: %s", doing, text)
+static char doing[200] = "wheel"; /* the configuration, if one is run */
 
-struct model {
-	struct hrtimer timer; /* first */
-	bool active;
-	uint64_t deadline, order; /* order: of starting, for ties */
-};
+#include "wheel_model.h"
 
-static struct hrtimer_base base;
-static struct model models[TIMERS];
-static uint64_t now, orders, events, seen_next, fired_count;
-static bool seen_any;
-static void (*in_callback)(struct model *m);
-
-static uint64_t clock_now(void)
-{
-	return now;
-}
-
-static void event(struct hrtimer_base *b)
-{
-	events++;
-	seen_any = hrtimer_next(b, &seen_next);
-}
+#define TIMERS 64 /* of the tests that are not random */
 
 static uint64_t random64(void)
 {
@@ -43,133 +26,83 @@ static uint64_t random64(void)
 	return x;
 }
 
-static struct model *model_first(void)
-{
-	struct model *best = NULL;
-
-	for (struct model *m = models; m < models + TIMERS; m++)
-		if (m->active &&
-		    (!best || m->deadline < best->deadline ||
-		     (m->deadline == best->deadline && m->order < best->order)))
-			best = m;
-	return best;
-}
-
-static void check(void)
-{
-	size_t found = 0, active = 0;
-	const char *wrong = hrtimer_check(&base, &found);
-	struct model *first = model_first();
-
-	if (wrong)
-		fail_msg("%s", wrong);
-	for (int i = 0; i < TIMERS; i++) {
-		active += models[i].active;
-		assert_true(hrtimer_is_active(&models[i].timer) ==
-			    models[i].active);
-	}
-	assert_int_equal(found, active);
-	assert_ptr_equal(hrtimer_first(&base), first ? &first->timer : NULL);
-}
-
-/* What the event was told last is still true, outside of expiry. */
-static void check_event(void)
-{
-	struct model *first = model_first();
-
-	assert_true(seen_any == (first != NULL));
-	if (first)
-		assert_true(seen_next == first->deadline);
-}
-
 static void start(struct model *m, uint64_t deadline)
 {
-	m->active = true;
-	m->deadline = deadline;
-	m->order = orders++;
-	hrtimer_start(&base, &m->timer, deadline);
-}
-
-static void cancel(struct model *m)
-{
-	assert_true(hrtimer_cancel(&base, &m->timer) == m->active);
-	m->active = false;
-}
-
-/* Each callback must be the model's first, and due. */
-static void fired(struct hrtimer *timer)
-{
-	struct model *m = (struct model *)timer;
-
-	assert_ptr_equal(m, model_first());
-	assert_true(m->deadline <= now);
-	m->active = false;
-	fired_count++;
-	if (in_callback)
-		in_callback(m);
-	check();
+	start_range(m, deadline, 0);
 }
 
 static int setup(void **state)
 {
 	(void)state;
-	now = 1000000;
-	orders = events = fired_count = 0;
-	seen_any = false;
-	in_callback = NULL;
-	hrtimer_base_init(&base, clock_now, event);
-	for (int i = 0; i < TIMERS; i++) {
-		models[i] = (struct model){ 0 };
-		hrtimer_init(&models[i].timer, fired);
-	}
+	model_begin(TIMERS, 1000000);
 	return 0;
 }
 
-static void expire(void)
-{
-	uint64_t before = events;
-
-	hrtimer_expire(&base);
-	assert_int_equal(events, before + 1);
-	check();
-	check_event();
-	assert_true(!model_first() || model_first()->deadline > now);
-}
-
-/* A deadline as the configuration likes them; see the table below. */
+/* What a random run is like. */
 struct shape {
-	const char *name;
-	uint64_t start;	   /* of the clock */
-	uint64_t range;	   /* deadlines are at most so far ahead */
-	uint64_t grain;	   /* multiples of it: ties */
-	uint64_t past;	   /* or so far back */
-	uint64_t step;	   /* the clock moves at most so far */
+	unsigned int timers;
+	uint64_t start;	 /* of the clock */
+	uint64_t range;	 /* deadlines are at most so far ahead */
+	uint64_t grain;	 /* multiples of it: ties */
+	uint64_t past;	 /* or so far back */
+	uint64_t step;	 /* the clock moves at most so far */
+	uint64_t slack;	 /* at most */
+	bool callbacks;	 /* start and cancel timers */
+	bool in_order;	 /* deadlines mostly grow */
 };
 
-static uint64_t pick(const struct shape *s)
-{
-	uint64_t ahead = random64() % s->range / s->grain * s->grain;
+static struct shape shape;
 
-	if (s->past && random64() % 4 == 0)
-		return now - random64() % (now < s->past ? now + 1 : s->past);
-	if (random64() % 8 == 0) /* next to a boundary between digits */
-		ahead = (1ull << random64() % 63) - 1 + random64() % 3;
-	return now + ahead < now ? UINT64_MAX - ahead % 3 : now + ahead;
+static uint64_t upto(uint64_t most)
+{
+	return most == UINT64_MAX ? random64() : random64() % (most + 1);
 }
 
-static const struct shape *shape;
+static uint64_t after(uint64_t time, uint64_t distance)
+{
+	return time + distance < time ? UINT64_MAX : time + distance;
+}
+
+/* 2^0 to 2^63, at times next to a boundary between digits. */
+static uint64_t random_size(void)
+{
+	uint64_t size = 1ull << random64() % 64;
+
+	return random64() % 2 ? size : size + upto(size - 1);
+}
+
+static uint64_t pick(void)
+{
+	static uint64_t last;
+	uint64_t ahead = upto(shape.range) / shape.grain * shape.grain;
+
+	if (shape.past && random64() % 4 == 0)
+		return now - upto(now < shape.past ? now : shape.past);
+	if (random64() % 16 == 0)
+		ahead = random_size() - random64() % 2;
+	if (shape.in_order && random64() % 8 && last > now)
+		return last = after(last, upto(shape.range / 64));
+	return last = after(now, ahead);
+}
+
+static uint64_t pick_slack(void)
+{
+	return random64() % 2 ? upto(shape.slack) : 0;
+}
 
 /* What callbacks do in the random test: start itself, others, cancel others. */
 static void mischief(struct model *m)
 {
-	struct model *other = &models[random64() % TIMERS];
+	struct model *other = &models[random64() % timers];
 
+	if (now > UINT64_MAX - shape.range) /* the clock's end: they would be due */
+		return;
 	switch (random64() % 4) {
 	case 0:
-		start(m, now + 1 + random64() % shape->range / 2);
+		start_range(m, after(now, 1 + upto(shape.range) / 2), pick_slack());
 		break;
 	case 1:
-		start(other, now + 1 + random64() % shape->range / 2);
+		start(other, after(now, 1 + upto(shape.range) / 2));
 		break;
 	case 2:
 		cancel(other);
@@ -179,30 +112,41 @@ static void mischief(struct model *m)
 
 static void advance(void)
 {
-	uint64_t step = random64() % (shape->step + 1);
-
-	now = now + step < now ? UINT64_MAX : now + step;
+	now = after(now, upto(shape.step));
 	if (random64() % 2)
 		expire();
 }
 
+/* To the next expiry exactly, as a timer interrupt does. */
+static void interrupt(void)
+{
+	uint64_t next;
+
+	if (hrtimer_next(&base, &next) && next > now)
+		now = next;
+	expire();
+}
+
 static void one_step(void)
 {
-	struct model *m = &models[random64() % TIMERS];
+	struct model *m = &models[random64() % timers];
 
 	switch (random64() % 8) {
 	case 0:
 	case 1:
 	case 2:
-		start(m, pick(shape));
+		start_range(m, pick(), pick_slack());
 		break;
 	case 3:
 		cancel(m);
 		break;
 	case 4:
 		if (model_first())
-			start(model_first(), pick(shape));
+			start_range(model_first(), pick(), pick_slack());
 		break;
+	case 5:
+		interrupt();
+		return;
 	default:
 		advance();
 		return;
@@ -211,41 +155,171 @@ static void one_step(void)
 	check_event();
 }
 
-/* A clock at the end of its range cannot move on: no callback may start then. */
-static void run_shape(const struct shape *s, bool callbacks)
+static void run_shape(unsigned int steps)
 {
-	setup(NULL);
-	shape = s;
-	now = s->start;
-	hrtimer_base_init(&base, clock_now, event);
-	in_callback = callbacks ? mischief : NULL;
-	for (int i = 0; i < 3000; i++) {
-		if (now > UINT64_MAX - s->range)
-			in_callback = NULL;
+	model_begin(shape.timers, shape.start);
+	in_callback = shape.callbacks ? mischief : NULL;
+	snprintf(doing, sizeof(doing),
+		 "timers %u start %#lx range %#lx grain %#lx past %#lx step %#lx slack %#lx"
+		 " callbacks %d in order %d", shape.timers, shape.start, shape.range,
+		 shape.grain, shape.past, shape.step, shape.slack, shape.callbacks,
+		 shape.in_order);
+	for (unsigned int i = 0; i < timers; i++)
+		start_range(&models[i], pick(), pick_slack());
+	for (unsigned int i = 0; i < steps; i++)
 		one_step();
-	}
 }
 
-static const struct shape shapes[] = {
-	{ "close", 0, 64, 1, 0, 16 },
-	{ "equal", 5000, 1000, 100, 0, 200 },
-	{ "all the same slot", 1ull << 40, 1u << 20, 1u << 18, 0, 1u << 17 },
-	{ "milliseconds", 123456789, 3000000, 1, 0, 500000 },
-	{ "seconds", 1ull << 32, 9000000000, 1, 0, 100000000 },
-	{ "years", 1ull << 50, 1ull << 58, 1, 0, 1ull << 52 },
-	{ "past", 1ull << 36, 100000, 1, 200000, 5000 },
-	{ "past and equal", 4096, 4096, 64, 4096, 64 },
-	{ "from zero", 0, 1ull << 62, 1, 100, 1ull << 60 },
-	{ "end of range", UINT64_MAX - 1000000, 100000, 1, 1000, 1000 },
-	{ "whole range", 0, UINT64_MAX, 1, 0, 1ull << 57 },
-};
+static void random_shape(void)
+{
+	uint64_t range = random_size();
+	static const unsigned int counts[] = { 1, 3, 14, 64, MODEL_TIMERS };
+
+	shape = (struct shape){
+		.timers = counts[random64() % 5],
+		.start = random64() % 4 ? upto(random_size()) :
+			 UINT64_MAX - upto(range),
+		.range = range,
+		.grain = random64() % 3 ? 1 : 1 + range / (1 + random64() % 100),
+		.past = random64() % 3 ? 0 : range,
+		.step = range >> random64() % 16,
+		.slack = random64() % 3 ? 0 : range >> random64() % 8,
+		.callbacks = random64() % 2,
+		.in_order = random64() % 3 == 0,
+	};
+}
+
+#define STEPS 1500
+#define SHAPES 200 /* or WHEEL_SHAPES in the environment */
 
 static void random_steps(void **state)
 {
+	const char *more = getenv("WHEEL_SHAPES");
+	unsigned long shapes = more ? strtoul(more, NULL, 10) : SHAPES;
+
 	(void)state;
-	for (unsigned int round = 0; round < 20; round++)
-		for (unsigned int i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
-			run_shape(&shapes[i], round % 2);
+	assert_true(shapes > 0);
+	for (unsigned long i = 0; i < shapes; i++) {
+		random_shape();
+		run_shape(STEPS);
+	}
+}
+
+/* Deadlines one before, at, and one after where each digit carries. */
+static void boundaries(void **state)
+{
+	(void)state;
+	for (unsigned int bit = 0; bit < 64; bit++) {
+		model_begin(9, (1ull << bit) - 1);
+		for (unsigned int i = 0; i < 9; i++)
+			start(&models[i], (1ull << bit) + (i / 3) * (1ull << bit / 2)
+					  + i % 3 - 1);
+		check();
+		while (model_first())
+			interrupt();
+		assert_int_equal(fired_count, 9);
+	}
+}
+
+/* A thousand times the last cycle of a slot, then the first of the next. */
+static void many_in_one_slot(void **state)
+{
+	(void)state;
+	model_begin(MODEL_TIMERS, 1ull << 40);
+	for (unsigned int i = 0; i < timers; i++)
+		start(&models[i], (1ull << 41) + random64() % (1ull << 30) * 2);
+	for (unsigned int i = 0; i < timers; i += 3)
+		cancel(&models[i]);
+	check();
+	while (model_first())
+		interrupt();
+	assert_int_equal(fired_count, timers - (timers + 2) / 3);
+}
+
+/* Many before where the cursor went: it went there when they were not yet. */
+static void many_before_the_cursor(void **state)
+{
+	(void)state;
+	model_begin(MODEL_TIMERS, 1000);
+	for (unsigned int i = 0; i < 40; i++)
+		start(&models[i], (1ull << 50) - i * 1000000);
+	cancel(model_first()); /* the rest has to be put in order */
+	for (unsigned int i = 40; i < timers; i++) {
+		start(&models[i], 2000 + random64() % 5000);
+		check();
+	}
+	for (unsigned int i = 40; i < timers; i += 2) {
+		cancel(&models[i]);
+		check();
+	}
+	while (model_first())
+		interrupt();
+	assert_int_equal(fired_count, 39 + (timers - 40) / 2);
+}
+
+/* Makes the wheel look for what comes behind the first timer. */
+static void one_before_goes(struct model *m)
+{
+	start(m, now + 1);
+	check();
+	cancel(m);
+	check();
+}
+
+/*
+ * A long list far away is searched, not split; it must notice what comes and goes,
+ * and then, while near timers fire, be moved ahead bit by bit.
+ */
+static void far_list_comes_near(void **state)
+{
+	const uint64_t far = 1ull << 35, length = 1ull << 30;
+
+	(void)state;
+	model_begin(MODEL_TIMERS, 0);
+	for (unsigned int i = 100; i < timers; i++)
+		start(&models[i], far + 1000 + random64() % (length - 1000));
+	one_before_goes(&models[0]);
+	start(&models[1], far + 500); /* earlier on the same list */
+	one_before_goes(&models[0]);
+	start(&models[2], far + 500); /* equal: not before it */
+	one_before_goes(&models[0]);
+	for (unsigned int i = 100; i < 120; i++) /* so that these are not the last */
+		start(&models[i], far + 1000 + random64() % (length - 1000));
+	now = far - length / 2;
+	for (unsigned int i = 3; i < 100; i++)
+		start(&models[i], now + i * (1u << 20));
+	while (model_first()) {
+		interrupt();
+		one_before_goes(&models[0]);
+	}
+	assert_int_equal(fired_count, timers - 1);
+}
+
+/*
+ * While the first timer is on a list that is not in order, that list must not be
+ * moved ahead: half of it, in order, would seem to be all.
+ */
+static void far_first_stays(void **state)
+{
+	const uint64_t far = 1ull << 35;
+
+	(void)state;
+	model_begin(MODEL_TIMERS, 0);
+	for (unsigned int i = 1; i < 200; i++)
+		start(&models[i], far + i * 1000);
+	for (unsigned int i = 200; i < timers; i++)
+		start(&models[i], far + (i - 199) * 1000); /* equal to an older one */
+	one_before_goes(&models[0]);
+	now = far - 1000;
+	base.turns = UINT32_MAX; /* slots to move ahead are looked for at once */
+	one_before_goes(&models[0]);
+	for (int i = 0; i < 10; i++) {
+		cancel(model_first());
+		check();
+	}
+	while (model_first())
+		interrupt();
+	assert_int_equal(fired_count, timers - 11);
 }
 
 static void equal_in_order(void **state)
@@ -350,6 +424,76 @@ static void callback_cancels(void **state)
 	assert_int_equal(fired_count, 2);
 }
 
+/* How many interrupts it takes until all have fired. */
+static unsigned int interrupts(void)
+{
+	unsigned int count = 0;
+
+	for (; model_first(); count++)
+		interrupt();
+	return count;
+}
+
+static void windows_share(void **state)
+{
+	(void)state;
+	start_range(&models[0], now + 100, 50);
+	start_range(&models[1], now + 140, 1000);
+	start_range(&models[2], now + 120, 100);
+	assert_int_equal(seen_next, now + 150);
+	assert_int_equal(interrupts(), 1);
+	start_range(&models[0], now + 100, 50);
+	start_range(&models[1], now + 151, 50);
+	assert_int_equal(interrupts(), 2);
+}
+
+static void slack_at_the_end(void **state)
+{
+	(void)state;
+	start_range(&models[0], now + 5, UINT64_MAX);
+	assert_true(seen_next == UINT64_MAX);
+	now += 4;
+	expire();
+	assert_int_equal(fired_count, 0);
+	now++;
+	expire(); /* another timer's interrupt takes it along */
+	assert_int_equal(fired_count, 1);
+}
+
+/*
+ * The fewest points that stab all windows: again and again the earliest end of
+ * those not stabbed.
+ */
+static unsigned int fewest_points(void)
+{
+	unsigned int points = 0;
+	struct model *best;
+	bool done[MODEL_TIMERS] = { false };
+
+	for (;; points++) {
+		best = NULL;
+		for (struct model *m = models; m < models + timers; m++)
+			if (!done[m - models] && (!best || m->latest < best->latest))
+				best = m;
+		if (!best)
+			return points;
+		for (struct model *m = models; m < models + timers; m++)
+			done[m - models] |= m->deadline <= best->latest;
+	}
+}
+
+static void no_choice_needs_fewer(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 200; round++) {
+		model_begin(60, 1000000);
+		for (unsigned int i = 0; i < timers; i++)
+			start_range(&models[i], now + 1 + random64() % 10000,
+				    random64() % (1u << round % 14));
+		assert_int_equal(fewest_points(), interrupts());
+	}
+}
+
 static void cancel_idle(void **state)
 {
 	(void)state;
@@ -364,6 +508,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		FRESH(random_steps, "random steps agree with a brute-force model"),
+		FRESH(boundaries, "deadlines around each power of two fire in order"),
+		FRESH(many_in_one_slot, "a long slot is broken up in order"),
+		FRESH(many_before_the_cursor, "many timers before the cursor fire in order"),
+		FRESH(far_list_comes_near, "a far list knows its first, until it is near"),
+		FRESH(far_first_stays, "the first of a far list is not moved ahead"),
+		FRESH(windows_share, "windows that overlap share an interrupt"),
+		FRESH(slack_at_the_end, "a window may end at the largest number"),
+		FRESH(no_choice_needs_fewer, "no choice of times needs fewer interrupts"),
 		FRESH(equal_in_order, "equal deadlines fire in order of starting"),
 		FRESH(not_before, "a timer does not fire one tick before its time"),
 		FRESH(head_later, "a head moved later is told, and so is the new one"),
