@@ -5,7 +5,7 @@
  *
  * Each start ends in exactly one of: fired, cancelled (stopped or moved), or
  * dropped (the record says armed, the wheel does not know it). A timer is lost if
- * it was dropped, or fired so late that something else must have found it. Five
+ * it was dropped, or fired so long after its window that something else must have found it. Five
  * seconds: a starved host was seen to stop a guest for one.
  */
 #include "drivers/tsc.h"
@@ -48,7 +48,8 @@ void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due)
 	run->started++;
 	t->armed = true;
 	t->due = due;
-	hrtimer_start(&this_cpu()->timers, &t->timer, due);
+	t->latest = due + run->slack;
+	hrtimer_start_range(&this_cpu()->timers, &t->timer, due, run->slack);
 }
 
 void storm_stop(struct storm_run *run, struct storm_timer *t)
@@ -60,7 +61,7 @@ void storm_stop(struct storm_run *run, struct storm_timer *t)
 
 void storm_fired(struct storm_run *run, struct storm_timer *t)
 {
-	uint64_t now = rdtsc();
+	uint64_t now = rdtsc(), lateness = now < t->latest ? 0 : now - t->latest;
 
 	run->fired++;
 	t->armed = false;
@@ -69,8 +70,8 @@ void storm_fired(struct storm_run *run, struct storm_timer *t)
 		return;
 	}
 	if (run->open)
-		histogram_add(&run->lateness, now - t->due);
-	if (now - t->due > run->overdue)
+		histogram_add(&run->lateness, lateness);
+	if (lateness > run->overdue)
 		run->late++;
 }
 

@@ -6,9 +6,13 @@
  * periods are whole multiples of a unit, so timers that meet share an interrupt,
  * and others are further apart than programming one takes, in every mode.
  *
+ * With slack= each may fire later by so much, and the wheel lets those share an
+ * interrupt whose windows overlap. Lateness is what comes after the window.
+ *
  * Here lazy has nothing to save but the write before each halt, and must cost
  * nothing either.
  */
+#include "drivers/tsc.h"
 #include "kernel/cpu.h"
 #include "kernel/idle.h"
 #include "kernel/storm/random.h"
@@ -46,6 +50,7 @@ static void populate(struct storm_run *run)
 static void expire_run(struct storm_run *run)
 {
 	storm_check_begin(run, tick);
+	run->slack = tsc_from_ns(run->options->slack);
 	irq_disable();
 	populate(run);
 	storm_open(run);

@@ -24,6 +24,7 @@ static const struct cmdline_option table[] = {
 	  STORM_MAX_TIMERS },
 	{ "timeout", CMDLINE_DURATION, FIELD(timeout), NULL, NULL, 1 * US,
 	  10 * S },
+	{ "slack", CMDLINE_DURATION, FIELD(slack), NULL, NULL, 0, 10 * S },
 	{ "seed", CMDLINE_NUMBER, FIELD(seed), NULL, NULL, 0, UINT64_MAX },
 	{ "repeat", CMDLINE_NUMBER, FIELD(repeat), NULL, NULL, 1, 1000 },
 	{ "order", CMDLINE_CHOICE, FIELD(order), "order", orders, 0, 0 },

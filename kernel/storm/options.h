@@ -33,6 +33,7 @@ enum storm_fault {
 struct storm_options {
 	unsigned int workloads, modes;	/* a bit each */
 	uint64_t ops, timers, timeout;	/* 0: the workload's own; timeout in ns */
+	uint64_t slack; /* ns: how much later than due expire's timers may fire */
 	uint64_t seed;
 	uint64_t repeat; /* how often all that was asked for is run */
 	unsigned int order; /* enum storm_order */

@@ -19,7 +19,8 @@
 /* A timer and what the storm remembers of it, apart from the wheel. */
 struct storm_timer {
 	struct hrtimer timer; /* first: its callback casts it back */
-	uint64_t due;
+	uint64_t due; /* the window in which it should fire: from here, */
+	uint64_t latest; /* to here */
 	uint64_t period;	    /* expire: cycles */
 	struct storm_timer *closed; /* rearm: next of those that have fired */
 	bool armed;		    /* should fire, but has not yet */
@@ -58,6 +59,7 @@ struct storm_run {
 	struct storm_result result;
 	struct storm_timer *timers;
 	uint64_t timeout;      /* cycles */
+	uint64_t slack;	       /* cycles; workloads set it that have use for it */
 	uint64_t random;       /* state of random.h */
 	uint64_t overdue;      /* cycles of lateness that count as lost */
 	uint64_t started, fired, cancelled, dropped, late; /* of all timers */

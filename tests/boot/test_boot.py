@@ -155,6 +155,18 @@ def test_periodic_timers_fire_as_often_as_asked():
     assert run["late_ns"]["max"] > 0
 
 
+def test_more_slack_means_fewer_interrupts():
+    counts = []
+    for slack in ("0", "3ms", "20ms"):
+        status, output = boot(f"storm=expire mode=eager ops=1000 timers=50 timeout=40ms"
+                              f" slack={slack}")
+        assert status == SUCCESS, output
+        run, = runs_of(output)
+        assert run["early"] == run["lost"] == 0
+        counts.append(run["interrupts"])
+    assert counts[1] < 0.8 * counts[0] and counts[2] < 0.5 * counts[1], counts
+
+
 @pytest.mark.parametrize("options", [
     "storm=rearm timers=100000 ops=2000 timeout=100ms",
     "storm=rearm order=random timers=50 ops=2000 timeout=2ms",

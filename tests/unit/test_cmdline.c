@@ -74,6 +74,11 @@ static void durations(void **state)
 	REFUSES("timeout=999ns",
 		"sloth: timeout=999ns is too small (valid: 1us to 10s)");
 	REFUSES("timeout=11s", "sloth: timeout=11s is too large (valid: 1us to 10s)");
+	assert_int_equal(parse("slack=0"), 0);
+	assert_int_equal(o.slack, 0);
+	assert_int_equal(parse("slack=1500us"), 0);
+	assert_int_equal(o.slack, 1500000);
+	REFUSES("slack=11s", "sloth: slack=11s is too large (valid: 0us to 10s)");
 	REFUSES("timeout=5min",
 		"sloth: timeout=5min is not a duration (valid: 1us to 10s)");
 	REFUSES_NAMING("timeout=ms", "timeout=ms is not a duration");
