@@ -26,6 +26,18 @@ def seconds(text):
     return value
 
 
+def between(low, high):
+    """A whole number of that range, for argparse."""
+
+    def number(text):
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+        return value
+
+    return number
+
+
 def parser():
     top = Parser(prog="./sloth", description="A guest kernel and a patched KVM host for the lazy"
                  " TSC-deadline protocol.", allow_abbrev=False)
@@ -62,6 +74,15 @@ def parser():
     test.add_argument("--fast", action="store_true", help="without those that boot the host")
     test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...",
                       help="options for pytest")
+
+    bench = commands.add_parser("bench", allow_abbrev=False, help="the timer wheel beside its"
+                                " peers")
+    bench.add_argument("--json", metavar="FILE", help="write the rows to FILE, one JSON object"
+                       " a line")
+    bench.add_argument("--rounds", type=between(1, 101), default=5, metavar="N",
+                       help="rounds to take the median of (default 5)")
+    bench.add_argument("--timers", type=between(1, 10_000_000), action="append", metavar="N",
+                       help="measure with N timers instead of 1,000, 100,000 and 1,000,000")
 
     commands.add_parser("build-modules", help="build the patched KVM modules and print the"
                         " directory they are in")
@@ -108,6 +129,11 @@ def command_test(options):
     return testing.run_tests(options.fast, after_dashes(options.pytest, "test"))
 
 
+def command_bench(options):
+    from lab import bench
+    return bench.command(options)
+
+
 def command_build_modules(_options):
     print(modules.build("6.1"))
     return 0
@@ -125,6 +151,7 @@ def main(words):
         if only_check:
             return 100
         commands = {"run": command_run, "host": command_host, "test": command_test,
+                    "bench": command_bench,
                     "build-modules": command_build_modules}
         return commands[options.command](options)
     except Fail as fail:
