@@ -44,11 +44,15 @@ def parser():
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True,
                                   parser_class=Parser)
 
+    def kernel(sub, default=modules.DEFAULT):
+        sub.add_argument("--kernel", default=default, metavar="SERIES", help="the host's kernel:"
+                         f" {' or '.join(modules.series_available())} (default"
+                         f" {default or 'each where it belongs'})")
+
     def common(sub, hosts):
         sub.add_argument("--stock", action="store_true",
                          help="the distribution's own KVM, without the patches")
-        sub.add_argument("--kernel", default="6.1", metavar="SERIES",
-                         help="the host's kernel (default 6.1)")
+        kernel(sub)
         sub.add_argument("--host", default="auto", choices=hosts,
                          help="where the host runs (default auto: the first that works)")
         sub.add_argument("--timeout", type=seconds, metavar="SECONDS",
@@ -71,6 +75,7 @@ def parser():
                       help="the command (default: a shell)")
 
     test = commands.add_parser("test", allow_abbrev=False, help="every test")
+    kernel(test, default=None)
     test.add_argument("--fast", action="store_true", help="without those that boot the host")
     test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...",
                       help="options for pytest")
@@ -84,8 +89,9 @@ def parser():
     bench.add_argument("--timers", type=between(1, 10_000_000), action="append", metavar="N",
                        help="measure with N timers instead of 1,000, 100,000 and 1,000,000")
 
-    commands.add_parser("build-modules", help="build the patched KVM modules and print the"
-                        " directory they are in")
+    build = commands.add_parser("build-modules", allow_abbrev=False, help="build the patched KVM"
+                                " modules and print the directory they are in")
+    kernel(build)
     return top
 
 
@@ -126,7 +132,7 @@ def command_run(options):
 
 def command_test(options):
     from lab import testing
-    return testing.run_tests(options.fast, after_dashes(options.pytest, "test"))
+    return testing.run_tests(options.fast, options.kernel, after_dashes(options.pytest, "test"))
 
 
 def command_bench(options):
@@ -134,8 +140,8 @@ def command_bench(options):
     return bench.command(options)
 
 
-def command_build_modules(_options):
-    print(modules.build("6.1"))
+def command_build_modules(options):
+    print(modules.build(options.kernel))
     return 0
 
 
@@ -146,7 +152,7 @@ def main(words):
         if only_check:
             words = words[1:]
         options = parser().parse_args(words)
-        if hasattr(options, "kernel"):
+        if getattr(options, "kernel", None) is not None:
             modules.check_series(options.kernel)
         if only_check:
             return 100

@@ -102,7 +102,7 @@ def choose(series, table, depends):
                 continue
             wants = depends(headers, version)
             common = re.search(r"linux-headers-\S+-common\b", wants)
-            kbuild = re.search(r"linux-kbuild-\S+", wants)
+            kbuild = re.search(r"linux-kbuild-[^\s,]+", wants)
             if common and kbuild:
                 return Kernel(series, version, release, common.group(), kbuild.group(), source)
     return None
@@ -289,9 +289,14 @@ def unpacked(directory, stamp, make):
     return directory
 
 
+def contents(module):
+    """Of a module's file, which may be compressed."""
+    return lzma.decompress(module.read_bytes()) if module.suffix == ".xz" else module.read_bytes()
+
+
 def depends_of(module):
     """Modules that this one needs, from its .modinfo section."""
-    found = re.search(rb"\0depends=([^\0]*)\0", module.read_bytes())
+    found = re.search(rb"\0depends=([^\0]*)\0", contents(module))
     names = found.group(1).decode() if found else ""
     return [name.replace("-", "_") for name in names.split(",") if name]
 
@@ -322,31 +327,39 @@ def uncompressed(bzimage):
     offset, length = struct.unpack_from("<II", bzimage, 0x248)
     start = (setup_sectors + 1) * 512 + offset
     payload = bzimage[start:start + length]
-    if payload[:6] != b"\xfd7zXZ\0":
-        raise Fail("the kernel image is not compressed with xz")
-    elf = lzma.LZMADecompressor().decompress(payload)
+    if payload[:6] == b"\xfd7zXZ\0":            # Debian's 6.1
+        elf = lzma.LZMADecompressor().decompress(payload)
+    elif payload[:4] == b"\x28\xb5\x2f\xfd":    # 6.12; behind the frame stands its size
+        elf = subprocess.run(["zstd", "-dcq"], input=payload[:-4], capture_output=True).stdout
+    else:
+        raise Fail("the kernel image is compressed neither with xz nor with zstd")
     if elf[:4] != b"\x7fELF":
         raise Fail("there is no ELF kernel in the kernel image")
     return elf
 
 
 def image(kernel, names):
-    """Directory with `vmlinux` and modules/NAME.ko for names and what they need."""
+    """Directory with `vmlinux`, modules/NAME.ko for names and what they need, and
+    `builtin`, which of the names need no module."""
 
     def make(draft):
         with ui.step(f"unpacking {kernel.packages['image']}"):
             unpack(kernel.file(kernel.packages["image"]), draft / "all",
-                   "./boot/vmlinuz-*", "./lib/modules/*.ko")
+                   "./boot/vmlinuz-*", "./lib/modules/*.ko*",
+                   "./lib/modules/*/modules.builtin")
             (vmlinuz,) = (draft / "all" / "boot").glob("vmlinuz-*")
             (draft / "vmlinux").write_bytes(uncompressed(vmlinuz.read_bytes()))
-            modules = {file.stem.replace("-", "_"): file
-                       for file in (draft / "all").rglob("*.ko")}
+            modules = {file.name.split(".ko")[0].replace("-", "_"): file
+                       for file in (draft / "all").rglob("*.ko*")}
+            (builtin,) = (draft / "all").rglob("modules.builtin")
+            present = {Path(line).stem.replace("-", "_") for line in builtin.read_text().split()}
+            (draft / "builtin").write_text(" ".join(name for name in names if name in present))
             (draft / "modules").mkdir()
-            for name in load_order(names, modules):
-                modules[name].rename(draft / "modules" / f"{name}.ko")
+            for name in load_order([name for name in names if name not in present], modules):
+                (draft / "modules" / f"{name}.ko").write_bytes(contents(modules[name]))
             shutil.rmtree(draft / "all")
 
-    return unpacked(kernel.directory / "image", "2 " + " ".join(names), make)
+    return unpacked(kernel.directory / "image", "3 " + " ".join(names), make)
 
 
 def headers(kernel):

@@ -2,7 +2,7 @@
 """The emulated host: a Debian kernel under QEMU with this machine's files, in which
 one command runs.
 
-    host = Host(series="6.1", stock=False, accel="tcg")
+    host = Host(series=modules.DEFAULT, stock=False, accel="tcg")
     status = host.run(["uname", "-r"])
 
 Three ends are told apart. The command ends: its status. The emulated host stops
@@ -135,7 +135,7 @@ def script(argv, directory, extra):
 
 
 class Host:
-    def __init__(self, series="6.1", stock=False, accel="tcg", options=()):
+    def __init__(self, series=modules.DEFAULT, stock=False, accel="tcg", options=()):
         """options: module options, "kvm.NAME=VALUE" and the like."""
         self.series, self.stock, self.accel = series, stock, accel
         self.options = self.sort_options(options)
@@ -167,7 +167,9 @@ class Host:
             files.update({file.stem: file for file in patched.glob("*.ko")})
         self.kernel = kernel
         self.vmlinux = image / "vmlinux"
-        self.boot_list = debs.load_order(BOOT_MODULES, files)
+        builtin = (image / "builtin").read_text().split()
+        self.boot_list = debs.load_order([name for name in BOOT_MODULES if name not in builtin],
+                                         files)
         everything = debs.load_order(modules.NAMES, files)
         self.kvm_list = [name for name in everything
                          if name not in self.boot_list and name not in ("kvm_amd", "kvm_intel")]

@@ -22,6 +22,7 @@ from lab.ui import Fail, Usage
 
 PATCHES = ROOT / "host-patches"
 NAMES = ("kvm", "kvm_amd", "kvm_intel")
+DEFAULT = "6.1"     # the series that --kernel does not have to name
 
 # Unpacked whatever the patches touch: KVM itself, the headers (a patched one under
 # uapi/ needs its namesake outside of it), checkpatch.pl with what it reads, and the

@@ -9,17 +9,20 @@ from lab.system import ROOT
 WITHOUT_BOOT = "test_lab.py"  # of tests/host; all others there boot the emulated host
 
 
-def run_tests(fast, extra):
+def run_tests(fast, kernel, extra):
+    """kernel: the series for every test. Without it most run on the default one, and
+    those that are about the series on each."""
     run.build_guest()
     if not fast:
-        modules.build("6.1")
+        for series in [kernel] if kernel else modules.series_available():
+            modules.build(series)
     argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "tests"]
     if fast:
         argv += [f"--ignore={path}" for path in ROOT.glob("tests/host/test_*.py")
                  if path.name != WITHOUT_BOOT]
     process = system.spawn([*argv, *extra], cwd=ROOT,
                            env={**os.environ, "PYTHONPATH": str(ROOT),
-                                "PYTHONDONTWRITEBYTECODE": "1"})
+                                "PYTHONDONTWRITEBYTECODE": "1", "SLOTH_KERNEL": kernel or ""})
     try:
         return process.wait()
     finally:

@@ -3,6 +3,7 @@
 
 import contextlib
 import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -14,12 +15,19 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from lab import modules
+
+KERNEL = os.environ.get("SLOTH_KERNEL") or None     # ./sloth test --kernel=
+KERNELS = [KERNEL] if KERNEL else modules.series_available()
+
 
 @pytest.fixture(scope="session")
 def sloth():
     """sloth("host", "--", "true") runs the command itself; text in, text out."""
 
     def call(*words, limit=300, **kwargs):
+        if KERNEL and words[:1] in (("run",), ("host",)):
+            words = [words[0], f"--kernel={KERNEL}", *words[1:]]    # a later one is stronger
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         if "input" in kwargs:
             del kwargs["stdin"]

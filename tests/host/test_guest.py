@@ -9,6 +9,7 @@ import statistics
 
 import pytest
 
+from conftest import KERNELS
 from lab import results, run
 
 EXPIRE = [f"expire{n}" for n in range(1, 6)]
@@ -239,9 +240,12 @@ def test_the_counters_agree_with_kvms_own(share, guest):
     assert 0 <= kvms - counted <= 4 * printed + 100, (counted, kvms)
 
 
-def test_run_prints_the_table_and_writes_the_results(sloth, no_leftovers):
-    done = sloth("run", "--host=tcg", "storm=sleep,rearm", "ops=500", limit=400)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_run_prints_the_table_and_writes_the_results(sloth, no_leftovers, kernel):
+    done = sloth("run", "--host=tcg", f"--kernel={kernel}", "storm=sleep,rearm", "ops=500",
+                 limit=400)
     assert done.returncode == 0, done.stderr
+    assert f"patched host (Linux {kernel}." in done.stderr
     rows = [results.parse(line)
             for line in (run.BUILD / "results.jsonl").read_text().splitlines()]
     assert [(row["workload"], row["mode"], row["host"]) for row in rows] == [

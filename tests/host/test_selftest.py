@@ -1,53 +1,82 @@
 # SPDX-License-Identifier: MIT
-"""tests/selftest, a test in the manner of KVM's own, on the patched and the stock
-modules: each rule of the protocol's host table, save and restore, hostile values."""
+"""The last patch of each series, a KVM selftest, on the patched and the stock modules:
+each rule of the protocol's host table, save and restore, hostile values."""
 
+import functools
 import re
 import subprocess
 
 import pytest
 
-from conftest import ROOT
-from lab import debs, modules
+from conftest import KERNELS, ROOT
+from lab import modules
 
-SOURCE = ROOT / "tests/selftest/lazy_tscdeadline_test.c"
+NAME = "tools/testing/selftests/kvm/x86_64/lazy_tscdeadline_test.c"
 SKIP = 4  # kselftest.h: KSFT_SKIP
 
 
-def subtests():
+@functools.cache
+def source(kernel):
+    """The test, as the series has it."""
+    text = "".join(patch.read_text() for patch in modules.patches(kernel))
+    lines = text.split(f"+++ b/{NAME}\n")[1].split("\ndiff --git ")[0].splitlines()
+    return [line[1:] for line in lines if line.startswith("+")]
+
+
+def subtests(kernel):
     """Names in the source's table, so that none can be left out."""
-    table = SOURCE.read_text().split("} subtests[] = {")[1].split("};")[0]
+    table = "\n".join(source(kernel)).split("} subtests[] = {")[1].split("};")[0]
     return re.findall(r'^\t\{ "(\w+)",', table, re.M)
 
 
 @pytest.fixture(scope="module")
 def binary(tmp_path_factory):
-    modules.build("6.1")
-    series = modules.repository("6.1")
-    output = tmp_path_factory.mktemp("selftest") / "lazy_tscdeadline_test"
-    subprocess.run([SOURCE.parent / "build.sh", series, output], check=True)
-    return output
+    @functools.cache
+    def build(kernel):
+        modules.build(kernel)
+        output = tmp_path_factory.mktemp("selftest") / f"lazy_tscdeadline_test-{kernel}"
+        subprocess.run([ROOT / "tests/selftest/build.sh", modules.repository(kernel), output],
+                       check=True)
+        return output
+
+    return build
 
 
 @pytest.fixture(scope="module")
 def patched(binary, in_host):
-    done, _ = in_host(str(binary), limit=300)
-    return done
+    @functools.cache
+    def run(kernel):
+        done, _ = in_host(str(binary(kernel)), f"--kernel={kernel}", limit=300)
+        return done
+
+    return run
 
 
-def test_the_table_of_subtests_is_found():
-    assert len(subtests()) >= 36
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_table_of_subtests_is_found(kernel):
+    assert len(subtests(kernel)) >= 36
 
 
-@pytest.mark.parametrize("name", subtests())
-def test_protocol(patched, name):
-    assert re.search(rf"^ok \d+ {name}\b", patched.stdout, re.M), patched.stdout[-3000:]
+def test_the_series_bring_the_same_test():
+    """But for the selftest library, whose interface differs from kernel to kernel."""
+    first, *others = (set(source(kernel)) for kernel in modules.series_available())
+    for other in others:
+        assert len(first ^ other) <= 20, first ^ other
 
 
-def test_all_pass(patched):
-    assert patched.returncode == 0, patched.stdout[-3000:]
+@pytest.mark.parametrize("kernel, name", [(kernel, name) for kernel in KERNELS
+                                          for name in subtests(kernel)])
+def test_protocol(patched, kernel, name):
+    said = patched(kernel).stdout
+    assert re.search(rf"^ok \d+ {name}\b", said, re.M), said[-3000:]
 
 
-def test_stock_skips(binary, in_host):
-    done, _ = in_host(str(binary), "--stock", limit=60)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_all_pass(patched, kernel):
+    assert patched(kernel).returncode == 0, patched(kernel).stdout[-3000:]
+
+
+@pytest.mark.parametrize("kernel", KERNELS[:1])
+def test_stock_skips(binary, in_host, kernel):
+    done, _ = in_host(str(binary(kernel)), "--stock", f"--kernel={kernel}", limit=60)
     assert done.returncode == SKIP, done.stdout[-3000:]

@@ -1,22 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds lazy_tscdeadline_test outside of the kernel tree.
+# Builds lazy_tscdeadline_test out of the kernel's own tree.
 #
-#   build.sh LINUX-SOURCE OUTPUT [HEADERS]
+#   build.sh LINUX-SOURCE OUTPUT [TEST.c]
 #
-# LINUX-SOURCE: unpacked linux-source, at least tools/testing/selftests/kvm,
-# tools/testing/selftests/*.h, tools/include, tools/arch/x86/include and the uapi
-# headers. HEADERS: a tree whose arch/x86/include/uapi/asm/kvm_para.h and
-# include/uapi/linux/kvm_para.h have the series applied; default: LINUX-SOURCE.
+# LINUX-SOURCE: linux-source with the series applied; of it at least
+# tools/testing/selftests/kvm, tools/testing/selftests/*.h, tools/include,
+# tools/arch/x86/include, and the uapi headers that the series changes.
+# TEST.c: another test than the one that the series brings.
 set -eu
 
-[ $# -ge 2 ] || { echo "usage: $0 LINUX-SOURCE OUTPUT [HEADERS]" >&2; exit 2; }
-here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
+[ $# -ge 2 ] || { echo "usage: $0 LINUX-SOURCE OUTPUT [TEST.c]" >&2; exit 2; }
 source=$(CDPATH='' cd "$1" && pwd)
 output=$2
-headers=$(CDPATH='' cd "${3:-$1}" && pwd)
 kvm=$source/tools/testing/selftests/kvm
+test=${3:-$kvm/x86_64/lazy_tscdeadline_test.c}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -27,32 +26,32 @@ for name in asm/kvm_para.h asm/kvm.h linux/kvm_para.h linux/kvm.h; do
 	asm/*) dir=arch/x86/include/uapi ;;
 	*) dir=include/uapi ;;
 	esac
-	for tree in "$headers" "$source"; do
-		[ -f "$tree/$dir/$name" ] && break
-	done
 	sed -e 's/__user //' -e '/#include <linux\/compiler/d' \
-		"$tree/$dir/$name" >"$work/uapi/$name"
+		"$source/$dir/$name" >"$work/uapi/$name"
 done
 grep -q LAZY_TSCDEADLINE "$work/uapi/asm/kvm_para.h" || {
-	echo "$0: $headers: the series is not applied" >&2
+	echo "$0: $source: the series is not applied" >&2
 	exit 1
 }
 
-flags="-Wall -Wstrict-prototypes -Wuninitialized -O2 -g -std=gnu99 -fno-stack-protector -fno-PIE
+# The library as an archive: what the test does not use need not link.
+flags="-Wall -Wstrict-prototypes -Wuninitialized -O2 -g -std=gnu99 -D_GNU_SOURCE=
+ -U_FORTIFY_SOURCE -fno-builtin-memcmp -fno-builtin-memcpy -fno-builtin-memset
+ -fno-builtin-strnlen -fno-stack-protector -fno-PIE -fno-strict-aliasing
  -I$work/uapi -I$source/tools/include -I$source/tools/arch/x86/include -I$kvm/include
  -I$kvm/include/x86_64 -I$kvm/../rseq -I$kvm/.."
-objects=
-for file in lib/assert.c lib/elf.c lib/guest_modes.c lib/io.c lib/kvm_util.c lib/rbtree.c \
-	lib/sparsebit.c lib/test_util.c lib/x86_64/apic.c lib/x86_64/handlers.S \
-	lib/x86_64/processor.c lib/x86_64/ucall.c lib/string_override.c; do
-	object=$work/$(echo "$file" | tr / _).o
+for file in "$kvm"/lib/*.c "$kvm"/lib/x86_64/*.[cS]; do
 	more=
-	[ "$file" = lib/string_override.c ] && more=-ffreestanding
+	case $file in
+	*/rbtree.c) more=-I$source/tools/lib ;;
+	*/string_override.c) more=-ffreestanding ;;
+	esac
 	# shellcheck disable=SC2086
-	${CC:-gcc} $flags $more -c "$kvm/$file" -o "$object"
-	objects="$objects $object"
+	${CC:-gcc} $flags $more -w -c "$file" -o "$work/$(echo "${file#"$kvm"/}" | tr / _).o"
 done
+ar rcs "$work/libkvm.a" "$work"/*.o
 # shellcheck disable=SC2086
-${CC:-gcc} $flags -c "$here/lazy_tscdeadline_test.c" -o "$work/test.o"
-# shellcheck disable=SC2086
-${CC:-gcc} -no-pie -pthread "$work/test.o" $objects -o "$output"
+${CC:-gcc} $flags -c "$test" -o "$work/test.o"
+# string_override.c has to win over the C library.
+${CC:-gcc} -no-pie -pthread "$work/test.o" "$work"/lib_string_override.c.o \
+	"$work/libkvm.a" -o "$output"
