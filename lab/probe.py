@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 
-from lab import host, results, run, system, ui
+from lab import host, modules, results, run, system, ui
 from lab.system import BUILD
 from lab.ui import Fail, Usage
 
@@ -94,7 +94,10 @@ def choose(options):
         raise Usage("--stock: needs a host of its own, --host=direct has none")
     if options.host == "direct" and options.kvm_arg:
         raise Usage("--kvm-arg: needs a host of its own, --host=direct has none")
-    return options.host if options.host != "auto" else auto(options, may_direct=True)
+    other = options.kernel != modules.DEFAULT
+    if options.host == "direct" and other:
+        raise Usage("--kernel: needs a host of its own, --host=direct has none")
+    return options.host if options.host != "auto" else auto(options, may_direct=not other)
 
 
 def host_accel(options):

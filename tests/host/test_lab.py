@@ -26,6 +26,7 @@ from lab.ui import Fail, Usage
     (["run", "--timeout=soon"], "--timeout"),
     (["run", "--nonsense"], "--nonsense"),
     (["run", "--host=direct", "--stock"], "--stock"),
+    (["run", "--host=direct", "--kernel=6.12"], "--kernel"),
     (["run", "storm=swim"], "'swim'"),
     (["run", "walk"], "name=value"),
     (["run", "ops=0"], "ops=0"),
