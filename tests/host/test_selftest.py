@@ -3,6 +3,7 @@
 each rule of the protocol's host table, save and restore, hostile values."""
 
 import functools
+import importlib.util
 import re
 import subprocess
 
@@ -74,6 +75,18 @@ def test_protocol(patched, kernel, name):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_all_pass(patched, kernel):
     assert patched(kernel).returncode == 0, patched(kernel).stdout[-3000:]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_mutant_still_has_its_rule_to_remove(binary, kernel):
+    """To build and run them all takes half an hour; that their texts are there, nothing."""
+    binary(kernel)
+    spec = importlib.util.spec_from_file_location("mutants", ROOT / "tests/selftest/mutants.py")
+    mutants = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mutants)
+    for name, (_, file, old, new, _) in mutants.MUTANTS.items():
+        whole = (modules.repository(kernel) / file).read_text()
+        assert mutants.mutated(whole, old, new, name) != whole
 
 
 @pytest.mark.parametrize("kernel", KERNELS[:1])
