@@ -113,7 +113,7 @@ def place_of_failure(output):
 
 def apply(base, patch_files, repository, version):
     """`git am` the patches onto a copy of base. Leaves the result in repository."""
-    stamp = base.name + (base / ".stamp").read_text()
+    stamp = f"{version} " + (base / ".stamp").read_text()
     note = repository / ".git" / "lab-base"
     if not note.is_file() or note.read_text() != stamp:
         shutil.rmtree(repository, ignore_errors=True)

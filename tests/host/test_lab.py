@@ -231,6 +231,17 @@ def test_a_patch_that_does_not_apply_names_patch_hunk_and_kernel(tmp_path):
     assert modules.apply(base, [good], tmp_path / "repo", "6.1.9-1")
 
 
+def test_a_repository_of_another_kernel_is_made_anew(tmp_path):
+    base = a_repository(tmp_path)
+    patch = tmp_path / "0001-x.patch"
+    patch.write_text(PATCH.format(first="line 9"))
+    modules.apply(base, [patch], tmp_path / "repo", "6.1.9-1")
+    lapic = base / "arch/x86/kvm/lapic.c"
+    lapic.write_text("newer\n" + lapic.read_text())
+    modules.apply(base, [patch], tmp_path / "repo", "6.12.9-1")
+    assert (tmp_path / "repo/arch/x86/kvm/lapic.c").read_text().startswith("newer\n")
+
+
 def test_the_cover_letter_is_not_part_of_the_series(tmp_path):
     directory = tmp_path / "linux-6.1"
     directory.mkdir()
