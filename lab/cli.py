@@ -8,7 +8,7 @@ import sys
 from lab import modules, system, ui
 from lab.ui import Fail, Usage
 
-HOSTS = ("auto", "direct", "kvm", "tcg")
+HOSTS = ("auto", "direct", "kvm", "tcg", "bochs")
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,7 +76,10 @@ def parser():
 
     test = commands.add_parser("test", allow_abbrev=False, help="every test")
     kernel(test, default=None)
-    test.add_argument("--fast", action="store_true", help="without those that boot the host")
+    which = test.add_mutually_exclusive_group()
+    which.add_argument("--fast", action="store_true", help="without those that boot the host")
+    which.add_argument("--bochs", action="store_true", help="also those on an emulated Intel CPU,"
+                      " which take a quarter of an hour")
     test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...",
                       help="options for pytest")
 
@@ -132,7 +135,8 @@ def command_run(options):
 
 def command_test(options):
     from lab import testing
-    return testing.run_tests(options.fast, options.kernel, after_dashes(options.pytest, "test"))
+    return testing.run_tests(options.fast, options.bochs, options.kernel,
+                             after_dashes(options.pytest, "test"))
 
 
 def command_bench(options):
@@ -155,7 +159,8 @@ def main(words):
         if getattr(options, "kernel", None) is not None:
             modules.check_series(options.kernel)
         if only_check:
-            return 100
+            with_bochs = getattr(options, "host", "") == "bochs" or getattr(options, "bochs", False)
+            return 101 if with_bochs else 100
         commands = {"run": command_run, "host": command_host, "test": command_test,
                     "bench": command_bench,
                     "build-modules": command_build_modules}

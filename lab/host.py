@@ -81,6 +81,18 @@ class Descriptor:
             data = data[os.write(self.number, data):]
 
 
+def complains(log):
+    """Whether a kernel's log holds a complaint; then the lines from there on are shown."""
+    lines = log.splitlines()
+    for number, line in enumerate(lines):
+        if COMPLAINT.search(line):
+            ui.say("the emulated host's kernel complains:")
+            for quoted_line in lines[number:number + 40]:
+                ui.say("| " + quoted_line.rstrip())
+            return True
+    return False
+
+
 class Ending:
     """Passes a stream on up to the marker that says it is complete."""
 
@@ -135,6 +147,10 @@ def script(argv, directory, extra):
 
 
 class Host:
+    boot_modules = BOOT_MODULES             # what its init needs before KVM
+    vendors = ("kvm_amd", "kvm_intel")      # which of the two is its own shows at boot
+    init = initramfs.INIT
+
     def __init__(self, series=modules.DEFAULT, stock=False, accel="tcg", options=()):
         """options: module options, "kvm.NAME=VALUE" and the like."""
         self.series, self.stock, self.accel = series, stock, accel
@@ -168,13 +184,13 @@ class Host:
         self.kernel = kernel
         self.vmlinux = image / "vmlinux"
         builtin = (image / "builtin").read_text().split()
-        self.boot_list = debs.load_order([name for name in BOOT_MODULES if name not in builtin],
-                                         files)
-        everything = debs.load_order(modules.NAMES, files)
+        self.boot_list = debs.load_order([name for name in self.boot_modules
+                                          if name not in builtin], files)
+        everything = debs.load_order(("kvm", *self.vendors), files)
         self.kvm_list = [name for name in everything
-                         if name not in self.boot_list and name not in ("kvm_amd", "kvm_intel")]
+                         if name not in self.boot_list and name not in self.vendors]
         self.base = initramfs.base([files[name] for name in dict.fromkeys(
-            self.boot_list + everything)])
+            self.boot_list + everything)], self.init)
 
     # One command.
 
@@ -430,22 +446,9 @@ class Boot:
             self.host_dead("did not come up" if late else "stopped: no heartbeat for"
                            f" {SILENCE} s")
 
-    def complaint(self):
-        """Lines of the kernel's log from the first complaint on."""
-        log = self.place / "console.log"
-        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-        for number, line in enumerate(lines):
-            if COMPLAINT.search(line):
-                return lines[number:number + 40]
-        return []
-
     def show_complaint(self):
-        lines = self.complaint()
-        if lines:
-            ui.say("the emulated host's kernel complains:")
-            for line in lines:
-                ui.say("| " + line.rstrip())
-        return bool(lines)
+        log = self.place / "console.log"
+        return complains(log.read_text(errors="replace") if log.is_file() else "")
 
     def host_ended(self, status):
         if self.show_complaint():

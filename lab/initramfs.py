@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""What the emulated host boots from: busybox, kernel modules, and `init` (the shell
+"""What the emulated host boots from: busybox, kernel modules, and `init` (a shell
 script beside this file), as a cpio archive in the kernel's "newc" format.
 
-The archive has two parts. The kernel unpacks concatenated archives one after the
-other, so what changes with each run (the command) is a small second part."""
+The archive has parts. The kernel unpacks concatenated archives one after the other,
+so what changes with each run (the command) is a small part of its own. A host that
+does not see this machine's files gets those that the command needs as another."""
 
 import os
+import re
+import shutil
 import stat
 from pathlib import Path
 
+from lab import system
 from lab.ui import Fail
 
 INIT = Path(__file__).with_name("init.sh")
-APPLETS = ("sh", "cat", "chroot", "echo", "grep", "insmod", "kill", "mkdir", "mkfifo", "mount",
-           "printf", "setsid", "sleep", "stty", "sync", "usleep")
+APPLETS = ("sh", "cat", "chroot", "echo", "env", "grep", "insmod", "kill", "mkdir", "mkfifo",
+           "mount", "printf", "setsid", "sleep", "stty", "sync", "usleep")
 
 
 def busybox():
@@ -52,7 +56,7 @@ class Archive:
         return whole + b"\0" * (-len(whole) % 512)
 
 
-def base(module_files):
+def base(module_files, init=INIT):
     """The part that stays the same: modules are loaded in the order given."""
     archive = Archive()
     for name in ("bin", "dev", "proc", "sys", "lower", "writes", "root", "pipes", "sloth",
@@ -61,7 +65,7 @@ def base(module_files):
     archive.file("bin/busybox", busybox().read_bytes(), 0o755)
     for applet in APPLETS:
         archive.link(f"bin/{applet}", "busybox")
-    archive.file("init", INIT.read_bytes(), 0o755)
+    archive.file("init", init.read_bytes(), 0o755)
     for file in module_files:
         archive.file(f"modules/{file.name}", file.read_bytes())
     return archive.finish()
@@ -72,4 +76,37 @@ def command(settings):
     archive = Archive()
     for name, text in settings.items():
         archive.file(f"sloth/{name}", os.fsencode(text))
+    return archive.finish()
+
+
+def libraries(program):
+    """What the dynamic linker loads for a program, itself included."""
+    status, output = system.call(["ldd", program])
+    if status != 0:
+        return []  # statically linked, or a script
+    missing = re.findall(r"^\s*(\S+) => not found$", output, re.M)
+    if missing:
+        raise Fail(f"{program} needs {missing[0]}, which is not installed")
+    return [Path(path) for path in re.findall(r"(/\S+) \(0x", output)]
+
+
+def programs(names, files):
+    """The part with programs, the libraries they need, and other files, all of them at
+    their own paths. Symbolic links become what they point to."""
+    wanted = []
+    for name in names:
+        found = shutil.which(name)
+        if not found:
+            raise Fail(f"{name} is not installed")
+        program = Path(os.path.abspath(found))
+        wanted += [program, *libraries(program)]
+    wanted += [Path(os.path.abspath(file)) for file in files]
+    archive, directories = Archive(), set()
+    for path in dict.fromkeys(wanted):
+        for parent in reversed(path.parents[:-1]):
+            if parent not in directories:
+                directories.add(parent)
+                archive.directory(str(parent).lstrip("/"))
+        archive.file(str(path).lstrip("/"), path.read_bytes(),
+                     0o755 if os.access(path, os.X_OK) else 0o644)
     return archive.finish()

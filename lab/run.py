@@ -5,8 +5,9 @@ import os
 import selectors
 import subprocess
 import time
+from pathlib import Path
 
-from lab import host, probe, results, system, ui
+from lab import bochs, host, probe, results, system, ui
 from lab.system import BUILD, ROOT
 from lab.ui import Fail, Usage
 
@@ -49,6 +50,18 @@ def guest_command(words, label, image=IMAGE):
             "-display", "none", "-no-reboot", "-accel", "kvm", "-cpu", "host,migratable=off",
             "-smp", "1", "-m", "64", "-kernel", str(image), "-append", " ".join(line),
             "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+
+
+def firmware():
+    """What QEMU reads from this machine to run the guest."""
+    found = []
+    for name in ("bios-256k.bin", "kvmvapic.bin", "multiboot_dma.bin"):
+        paths = [path for path in (Path("/usr/share/qemu", name), Path("/usr/share/seabios", name))
+                 if path.is_file()]
+        if not paths:
+            raise Fail(f"QEMU's {name} is not installed")
+        found.append(paths[0])
+    return found
 
 
 def run_here(argv, serial, limit, stderr=None):
@@ -100,13 +113,19 @@ def storm(options):
     check_storm(options.storm)
     build_guest()
     where = probe.choose(options)
-    limit = options.timeout or LIMIT
+    limit = options.timeout or (bochs.LIMIT if where == "bochs" else LIMIT)
     serial = results.Serial(host.Descriptor(1))
     results_file = BUILD / "results.jsonl"
     results_file.unlink(missing_ok=True)
     try:
         if where == "direct":
             status = run_here(guest_command(options.storm, "direct"), serial, limit)
+        elif where == "bochs":
+            machine = bochs.Host(options.kernel, options.stock, options.kvm_arg)
+            status = machine.run(guest_command(options.storm, machine.label),
+                                 files=[IMAGE, *firmware()], stdout=serial, limit=limit)
+            if machine.complaints:
+                raise Fail("the emulated host's kernel complained while the guest ran")
         else:
             machine = host.Host(options.kernel, options.stock, where, options.kvm_arg)
             status = machine.run(guest_command(options.storm, machine.label), stdout=serial,

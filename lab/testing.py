@@ -6,10 +6,10 @@ import os
 from lab import modules, run, system
 from lab.system import ROOT
 
-WITHOUT_BOOT = "test_lab.py"  # of tests/host; all others there boot the emulated host
+WITHOUT_BOOT = ("test_lab.py", "test_bochs.py")  # of tests/host; the others boot the host
 
 
-def run_tests(fast, kernel, extra):
+def run_tests(fast, bochs, kernel, extra):
     """kernel: the series for every test. Without it most run on the default one, and
     those that are about the series on each."""
     run.build_guest()
@@ -19,7 +19,9 @@ def run_tests(fast, kernel, extra):
     argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "tests"]
     if fast:
         argv += [f"--ignore={path}" for path in ROOT.glob("tests/host/test_*.py")
-                 if path.name != WITHOUT_BOOT]
+                 if path.name not in WITHOUT_BOOT]
+    if bochs:
+        argv.append("--bochs")
     process = system.spawn([*argv, *extra], cwd=ROOT,
                            env={**os.environ, "PYTHONPATH": str(ROOT),
                                 "PYTHONDONTWRITEBYTECODE": "1", "SLOTH_KERNEL": kernel or ""})

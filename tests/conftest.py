@@ -21,6 +21,17 @@ KERNEL = os.environ.get("SLOTH_KERNEL") or None     # ./sloth test --kernel=
 KERNELS = [KERNEL] if KERNEL else modules.series_available()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--bochs", action="store_true", help="boot the host under Bochs, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--bochs"):
+        for item in items:
+            if item.get_closest_marker("bochs"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: ./sloth test --bochs"))
+
+
 @pytest.fixture(scope="session")
 def sloth():
     """sloth("host", "--", "true") runs the command itself; text in, text out."""

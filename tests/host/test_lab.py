@@ -17,7 +17,7 @@ from lab.ui import Fail, Usage
 @pytest.mark.parametrize("words, expected", [
     ([], "COMMAND"),
     (["walk"], "'run', 'host', 'test'"),
-    (["run", "--host=vmware"], "'auto', 'direct', 'kvm', 'tcg'"),
+    (["run", "--host=vmware"], "'auto', 'direct', 'kvm', 'tcg', 'bochs'"),
     (["run", "--kernel=5.10"], "there is 6.1, 6.12"),
     (["host", "--kernel=6", "--", "true"], "there is 6.1, 6.12"),
     (["test", "--kernel=6.1.192"], "there is 6.1, 6.12"),
