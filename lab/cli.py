@@ -95,6 +95,8 @@ def parser():
     build = commands.add_parser("build-modules", allow_abbrev=False, help="build the patched KVM"
                                 " modules and print the directory they are in")
     kernel(build)
+    commands.add_parser("host-package", allow_abbrev=False, help="make the Debian package that"
+                        " puts the patched KVM on a real host (DKMS), and print its path")
     return top
 
 
@@ -149,6 +151,12 @@ def command_build_modules(options):
     return 0
 
 
+def command_host_package(_options):
+    from lab import package
+    print(package.make())
+    return 0
+
+
 def main(words):
     system.stop_on_signals()
     only_check = words[:1] == ["--check"]  # ./sloth asks this way before it installs packages
@@ -163,7 +171,8 @@ def main(words):
             return 101 if with_bochs else 100
         commands = {"run": command_run, "host": command_host, "test": command_test,
                     "bench": command_bench,
-                    "build-modules": command_build_modules}
+                    "build-modules": command_build_modules,
+                    "host-package": command_host_package}
         return commands[options.command](options)
     except Fail as fail:
         ui.say(str(fail))

@@ -23,6 +23,8 @@ KERNELS = [KERNEL] if KERNEL else modules.series_available()
 
 def pytest_addoption(parser):
     parser.addoption("--bochs", action="store_true", help="boot the host under Bochs, too")
+    parser.addoption("--dkms", action="store_true", help="also install the host package in a"
+                     " Debian root and boot it (as root, a few minutes)")
 
 
 def pytest_collection_modifyitems(config, items):
