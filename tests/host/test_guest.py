@@ -20,7 +20,7 @@ GUESTS = {
     "rearm": ["storm=rearm", "ops=50000", "timers=1000"],
     "random": ["storm=rearm", "ops=20000", "order=random"],
     "sleep": ["storm=sleep", "ops=5000"],
-    "horizon": ["storm=rearm", "mode=lazy", "ops=50000", "timeout=50ms"],
+    "horizon": ["storm=rearm", "mode=lazy", "ops=500000", "timeout=50ms"],
     **{name: ["storm=expire", "mode=eager,lazy", "ops=1500", "repeat=8", f"seed={name[-1]}"]
        for name in EXPIRE},
     "lost": ["storm=sleep", "ops=50", "fault=lost"],
