@@ -55,6 +55,21 @@ def series_available(directory=PATCHES):
     return sorted(found, key=debs.release_key)
 
 
+def series_obtainable():
+    """Those of them whose packages can be had here: not every Debian has each kernel. The
+    default one must be."""
+    found = []
+    for series in series_available():
+        try:
+            debs.get(series)
+            found.append(series)
+        except Fail as fail:
+            if series == DEFAULT:
+                raise
+            ui.say(f"Linux {series} is left out: {fail}")
+    return found
+
+
 def check_series(series):
     known = series_available()
     if series not in known:

@@ -60,7 +60,7 @@ def control(series, release):
 
 def make():
     """Builds the package; returns its path."""
-    release, series = version(), modules.series_available()
+    release, series = version(), modules.series_obtainable()
     with system.run_directory() as place:
         tree = place / "package"
         source = tree / "usr/src" / f"{NAME}-{release}"

@@ -13,8 +13,10 @@ def run_tests(fast, bochs, kernel, extra):
     """kernel: the series for every test. Without it most run on the default one, and
     those that are about the series on each."""
     run.build_guest()
+    kernels = [kernel] if kernel else modules.series_available()
     if not fast:
-        for series in [kernel] if kernel else modules.series_available():
+        kernels = [kernel] if kernel else modules.series_obtainable()
+        for series in kernels:
             modules.build(series)
     argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "tests"]
     if fast:
@@ -24,7 +26,8 @@ def run_tests(fast, bochs, kernel, extra):
         argv.append("--bochs")
     process = system.spawn([*argv, *extra], cwd=ROOT,
                            env={**os.environ, "PYTHONPATH": str(ROOT),
-                                "PYTHONDONTWRITEBYTECODE": "1", "SLOTH_KERNEL": kernel or ""})
+                                "PYTHONDONTWRITEBYTECODE": "1", "SLOTH_KERNEL": kernel or "",
+                                "SLOTH_KERNELS": " ".join(kernels)})
     try:
         return process.wait()
     finally:

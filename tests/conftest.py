@@ -18,7 +18,8 @@ if str(ROOT) not in sys.path:
 from lab import modules
 
 KERNEL = os.environ.get("SLOTH_KERNEL") or None     # ./sloth test --kernel=
-KERNELS = [KERNEL] if KERNEL else modules.series_available()
+# Each of which there are packages; those that ./sloth test found.
+KERNELS = os.environ.get("SLOTH_KERNELS", "").split() or modules.series_available()
 
 
 def pytest_addoption(parser):

@@ -472,3 +472,22 @@ def test_shell_scripts_parse():
 
 def test_commas_in_paths_are_doubled_for_the_emulator():
     assert host.quoted("/a,b") == "/a,,b"
+
+
+def test_a_kernel_that_is_not_to_be_had_is_left_out(monkeypatch, capsys):
+    def get(series):
+        if series != modules.DEFAULT:
+            raise Fail("no packages")
+
+    monkeypatch.setattr(debs, "get", get)
+    assert modules.series_obtainable() == [modules.DEFAULT]
+    assert "Linux 6.12 is left out: no packages" in capsys.readouterr().err
+
+
+def test_the_default_kernel_has_to_be_had(monkeypatch):
+    def get(series):
+        raise Fail("no packages")
+
+    monkeypatch.setattr(debs, "get", get)
+    with pytest.raises(Fail, match="no packages"):
+        modules.series_obtainable()
