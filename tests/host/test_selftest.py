@@ -47,7 +47,11 @@ def binary(tmp_path_factory):
 def patched(binary, in_host):
     @functools.cache
     def run(kernel):
-        done, _ = in_host(str(binary(kernel)), f"--kernel={kernel}", limit=300)
+        for _ in range(3):
+            done, _ = in_host(str(binary(kernel)), f"--kernel={kernel}", limit=300)
+            # The emulator's fault, and longer than the second after which a timer is lost.
+            if "stood still" not in done.stderr and "no heartbeat" not in done.stderr:
+                break
         return done
 
     return run
@@ -74,7 +78,7 @@ def test_protocol(patched, kernel, name):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_all_pass(patched, kernel):
-    assert patched(kernel).returncode == 0, patched(kernel).stdout[-3000:]
+    assert patched(kernel).returncode == 0, patched(kernel).stdout + patched(kernel).stderr
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
