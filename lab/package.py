@@ -49,7 +49,7 @@ def put_series(series, directory):
 
 
 def control(series, release):
-    sources = ", ".join(f"linux-source-{name}" for name in series).replace(", ", " | ")
+    sources = " | ".join(f"linux-source-{name}" for name in series)
     return (f"Package: {NAME}-dkms\nVersion: {release}\nArchitecture: all\nSection: kernel\n"
             f"Priority: optional\nMaintainer: the Sloth authors <sloth@localhost>\n"
             f"Depends: dkms, {sources}, xz-utils, patch, kmod\n"

@@ -5,8 +5,8 @@
  *
  * Each start ends in exactly one of: fired, cancelled (stopped or moved), or
  * dropped (the record says armed, the wheel does not know it). A timer is lost if
- * it was dropped, or fired so long after its window that something else must have found it. Five
- * seconds: a starved host was seen to stop a guest for one.
+ * it was dropped, or fired so long after its window that something else must have
+ * found it. Five seconds: a starved host was seen to stop a guest for one.
  */
 #include "drivers/tsc.h"
 #include "kernel/cpu.h"
