@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 
-from lab import modules, system, ui
+from lab import modules, system, testing, ui
 from lab.ui import Fail, Usage
 
 HOSTS = ("auto", "direct", "kvm", "tcg", "bochs")
@@ -76,10 +76,10 @@ def parser():
 
     test = commands.add_parser("test", allow_abbrev=False, help="every test")
     kernel(test, default=None)
-    which = test.add_mutually_exclusive_group()
-    which.add_argument("--fast", action="store_true", help="without those that boot the host")
-    which.add_argument("--bochs", action="store_true", help="also those on an emulated Intel CPU,"
-                      " which take a quarter of an hour")
+    test.add_argument("--fast", action="store_true", help="without those that boot the host")
+    for name, what in testing.EXTRAS.items():
+        test.add_argument(f"--{name}", dest="extras", action="append_const", const=name,
+                          default=[], help=f"also {what}")
     test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...",
                       help="options for pytest")
 
@@ -136,8 +136,7 @@ def command_run(options):
 
 
 def command_test(options):
-    from lab import testing
-    return testing.run_tests(options.fast, options.bochs, options.kernel,
+    return testing.run_tests(options.fast, options.extras, options.kernel,
                              after_dashes(options.pytest, "test"))
 
 
@@ -166,8 +165,11 @@ def main(words):
         options = parser().parse_args(words)
         if getattr(options, "kernel", None) is not None:
             modules.check_series(options.kernel)
+        extras = getattr(options, "extras", [])
+        if extras and options.fast:
+            raise Usage(f"--fast leaves out what --{extras[0]} adds")
         if only_check:
-            with_bochs = getattr(options, "host", "") == "bochs" or getattr(options, "bochs", False)
+            with_bochs = getattr(options, "host", "") == "bochs" or "bochs" in extras
             return 101 if with_bochs else 100
         commands = {"run": command_run, "host": command_host, "test": command_test,
                     "bench": command_bench,

@@ -8,10 +8,17 @@ from lab.system import ROOT
 
 WITHOUT_BOOT = ("test_lab.py", "test_bochs.py")  # of tests/host; the others boot the host
 
+# Options of ./sloth test and of pytest: the tests that bear the mark of that name (with _
+# for -) are left out without it, as they take minutes or need more. One line each.
+EXTRAS = {
+    "bochs": "those on an emulated Intel CPU (a quarter of an hour)",
+    "dkms": "the host package's life in a Debian root (as root, with mmdebstrap; four minutes)",
+}
 
-def run_tests(fast, bochs, kernel, extra):
+
+def run_tests(fast, extras, kernel, options):
     """kernel: the series for every test. Without it most run on the default one, and
-    those that are about the series on each."""
+    those that are about the series on each. extras: names out of EXTRAS. options: pytest's."""
     run.build_guest()
     kernels = [kernel] if kernel else modules.series_obtainable()
     if not fast:
@@ -21,9 +28,8 @@ def run_tests(fast, bochs, kernel, extra):
     if fast:
         argv += [f"--ignore={path}" for path in ROOT.glob("tests/host/test_*.py")
                  if path.name not in WITHOUT_BOOT]
-    if bochs:
-        argv.append("--bochs")
-    process = system.spawn([*argv, *extra], cwd=ROOT,
+    argv += [f"--{name}" for name in extras]
+    process = system.spawn([*argv, *options], cwd=ROOT,
                            env={**os.environ, "PYTHONPATH": str(ROOT),
                                 "PYTHONDONTWRITEBYTECODE": "1", "SLOTH_KERNEL": kernel or "",
                                 "SLOTH_KERNELS": " ".join(kernels)})

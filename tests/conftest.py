@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from lab import modules
+from lab import modules, testing
 
 KERNEL = os.environ.get("SLOTH_KERNEL") or None     # ./sloth test --kernel=
 # Each of which there are packages; those that ./sloth test found.
@@ -23,16 +23,21 @@ KERNELS = os.environ.get("SLOTH_KERNELS", "").split() or modules.series_availabl
 
 
 def pytest_addoption(parser):
-    parser.addoption("--bochs", action="store_true", help="boot the host under Bochs, too")
-    parser.addoption("--dkms", action="store_true", help="also install the host package in a"
-                     " Debian root and boot it (as root, a few minutes)")
+    for name, what in testing.EXTRAS.items():
+        parser.addoption(f"--{name}", action="store_true", help=f"also {what}")
+
+
+def pytest_configure(config):
+    for name in testing.EXTRAS:
+        config.addinivalue_line("markers", f"{name.replace('-', '_')}: only with --{name}")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--bochs"):
-        for item in items:
-            if item.get_closest_marker("bochs"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes: ./sloth test --bochs"))
+    for name in testing.EXTRAS:
+        if not config.getoption(f"--{name}"):
+            for item in items:
+                if item.get_closest_marker(name.replace("-", "_")):
+                    item.add_marker(pytest.mark.skip(reason=f"only with ./sloth test --{name}"))
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from lab.ui import Fail, Usage
     (["run", "ops=0"], "ops=0"),
     (["run", "timers=0"], "timers=0"),
     (["run", "ops=99999999999999999999999"], "ops="),
+    (["test", "--fast", "--dkms"], "--dkms"),
     (["host", "--stok", "--", "true"], "--stok"),
     (["host", "--share=/nonexistent", "--", "true"], "/nonexistent"),
     (["host", "--host=tcg", "--kvm-arg=nonsense", "--", "true"], "MODULE.NAME=VALUE"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The package for real hosts: what is in it, and, with `./sloth test -- --dkms`, its life
+"""The package for real hosts: what is in it, and, with `./sloth test --dkms`, its life
 in a Debian root: installed, loaded in the emulated host, proved, removed.
 
 The latter needs root and the package mmdebstrap, and takes a few minutes."""
@@ -119,9 +119,8 @@ echo "status $?"
 """
 
 
-def test_dkms_life(request, sloth, deb, tmp_path_factory):
-    if not request.config.getoption("--dkms"):
-        pytest.skip("takes a few minutes: ./sloth test -- --dkms")
+@pytest.mark.dkms
+def test_dkms_life(sloth, deb, tmp_path_factory):
     assert os.geteuid() == 0 and shutil.which("mmdebstrap"), "--dkms needs root and mmdebstrap"
     root = Root(tmp_path_factory.mktemp("root"))
     tool = package.DKMS / "sloth-kvm"
