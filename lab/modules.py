@@ -31,7 +31,8 @@ PATHS = ("arch/x86/kvm", "arch/x86/include", "virt/kvm", "include/linux", "inclu
          "include/trace/events", "Documentation/virt/kvm", "scripts/checkpatch.pl",
          "scripts/spelling.txt", "scripts/const_structs.checkpatch",
          "tools/testing/selftests/kvm", "tools/testing/selftests/kselftest.h",
-         "tools/include", "tools/arch/x86/include", "tools/lib/rbtree.c")
+         "tools/testing/selftests/kselftest_harness.h", "tools/include",
+         "tools/arch/x86/include", "tools/lib/rbtree.c")
 
 HEADER_ROOTS = ("arch/x86/include/", "include/")
 BUILT = ("arch/x86/kvm/", "virt/kvm/")
