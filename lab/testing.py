@@ -13,7 +13,8 @@ WITHOUT_BOOT = ("test_lab.py", "test_bochs.py")  # of tests/host; the others boo
 EXTRAS = {
     "bochs": "those on an emulated Intel CPU (a quarter of an hour)",
     "dkms": "the host package's life in a Debian root (as root, with mmdebstrap; four minutes)",
-    "kvm-selftests": "Linux' own KVM selftests, patched beside stock",
+    "kvm-selftests": "Linux' own KVM selftests, patched beside stock (10 to 30 minutes)",
+    "linux-guest": "a Debian Linux guest, patched beside stock (10 to 30 minutes)",
 }
 
 
