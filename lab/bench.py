@@ -10,7 +10,7 @@ import math
 import os
 import subprocess
 
-from lab import debs, system, ui
+from lab import debs, modules, system, ui
 from lab.system import BUILD, ROOT
 from lab.ui import Fail
 
@@ -49,7 +49,7 @@ def pkg_config(*argv):
 
 def build():
     """The benchmark program, made anew: a compiler is quicker than a rule that is wrong."""
-    kernel = debs.get("6.1")
+    kernel = debs.get(modules.default_series())
     tree = debs.source(SourceOnly(**vars(kernel)), TREE_PATHS) / "tools"
     kernel_flags = (f"-I{tree}/include", "-w")  # its headers have warnings of their own
     dpdk_flags = (*pkg_config("--cflags", "libdpdk"), "-DALLOW_EXPERIMENTAL_API", "-w")

@@ -2,7 +2,7 @@
 """--host=bochs: the host on an emulated Intel CPU. Bochs has what QEMU's emulation
 lacks: VMX, and with it kvm-intel and the preemption timer.
 
-    status = Host(series="6.1").run(["qemu-system-x86_64", ...], files=[image])
+    status = Host(series="6.12").run(["qemu-system-x86_64", ...], files=[image])
 
 The machine is as poor as Bochs is slow: no virtio, no shared files. What the command
 needs is put into the initramfs, and output comes over serial lines, which Bochs
@@ -154,7 +154,7 @@ class Host(host.Host):
     vendors = ("kvm_intel",)
     init = INIT
 
-    def __init__(self, series=modules.DEFAULT, stock=False, options=()):
+    def __init__(self, series=None, stock=False, options=()):
         super().__init__(series, stock, "bochs", options)
         if self.options["kvm_amd"]:
             raise ui.Usage("--kvm-arg: the CPU that Bochs emulates is Intel's")

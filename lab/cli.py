@@ -44,10 +44,9 @@ def parser():
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True,
                                   parser_class=Parser)
 
-    def kernel(sub, default=modules.DEFAULT):
-        sub.add_argument("--kernel", default=default, metavar="SERIES", help="the host's kernel:"
-                         f" {' or '.join(modules.series_available())} (default"
-                         f" {default or 'each where it belongs'})")
+    def kernel(sub, default="the first of them that this Debian has"):
+        sub.add_argument("--kernel", metavar="SERIES", help="the host's kernel:"
+                         f" {' or '.join(modules.series_available())} (default: {default})")
 
     def common(sub, hosts):
         sub.add_argument("--stock", action="store_true",
@@ -75,7 +74,7 @@ def parser():
                       help="the command (default: a shell)")
 
     test = commands.add_parser("test", allow_abbrev=False, help="every test")
-    kernel(test, default=None)
+    kernel(test, default="each where it belongs")
     test.add_argument("--fast", action="store_true", help="without those that boot the host")
     for name, what in testing.EXTRAS.items():
         test.add_argument(f"--{name}", dest="extras", action="append_const", const=name,
@@ -146,7 +145,7 @@ def command_bench(options):
 
 
 def command_build_modules(options):
-    print(modules.build(options.kernel))
+    print(modules.build(options.kernel or modules.default_series()))
     return 0
 
 

@@ -56,6 +56,14 @@ class Kernel:
     def cached(self):
         return all(self.file(name) for name in self.packages.values())
 
+    def compiler(self):
+        """The one that Debian built it with, which the makefiles of its headers call."""
+        _, wants = system.call(["dpkg-deb", "-f", self.file(self.packages["headers"]), "Depends"])
+        found = re.search(r"\bgcc-\d+", wants)
+        if not found:
+            raise Fail(f"{self.packages['headers']} {self.version} names no compiler")
+        return found.group()
+
 
 # Which packages make up the kernel.
 
@@ -123,12 +131,12 @@ def resolve(series):
     if note.is_file():
         with contextlib.suppress(ValueError, KeyError, TypeError):
             known = json.loads(note.read_text())
-            if known.pop("state") == state:
-                return Kernel(**known)
+            if known["state"] == state:
+                return Kernel(**known["kernel"]) if known["kernel"] else None
     kernel = ask_apt(series)
-    if kernel:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        system.write_atomically(note, json.dumps({"state": state, **dataclasses.asdict(kernel)}))
+    CACHE.mkdir(parents=True, exist_ok=True)
+    system.write_atomically(note, json.dumps({
+        "state": state, "kernel": kernel and dataclasses.asdict(kernel)}))
     return kernel
 
 
@@ -225,6 +233,11 @@ def download(kernel):
         raise Fail(f"apt-get downloaded, but not all of {', '.join(missing)} {kernel.version}")
 
 
+def not_in_lists(series):
+    return Fail(f"the apt lists have no complete Linux {series} (image, headers, kbuild and"
+                " source of one version); as root run: apt-get update")
+
+
 @functools.cache
 def get(series):
     """The kernel to use, its packages in the cache."""
@@ -238,8 +251,7 @@ def get(series):
         except Fail as fail:
             problem = fail
     else:
-        problem = Fail(f"the apt lists have no complete Linux {series} (image, headers, kbuild and"
-                       f" source of one version); as root run: apt-get update")
+        problem = not_in_lists(series)
     # A cache that is complete serves without a network, or when the lists moved on.
     for kernel in cached_kernels(series):
         ui.say(f"{problem}; using Linux {kernel.version}, which is in the cache")

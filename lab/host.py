@@ -2,7 +2,7 @@
 """The emulated host: a Debian kernel under QEMU with this machine's files, in which
 one command runs.
 
-    host = Host(series=modules.DEFAULT, stock=False, accel="tcg")
+    host = Host(series="6.12", stock=False, accel="tcg")
     status = host.run(["uname", "-r"])
 
 Three ends are told apart. The command ends: its status. The emulated host stops
@@ -151,9 +151,10 @@ class Host:
     vendors = ("kvm_amd", "kvm_intel")      # which of the two is its own shows at boot
     init = initramfs.INIT
 
-    def __init__(self, series=modules.DEFAULT, stock=False, accel="tcg", options=()):
+    def __init__(self, series=None, stock=False, accel="tcg", options=()):
         """options: module options, "kvm.NAME=VALUE" and the like."""
-        self.series, self.stock, self.accel = series, stock, accel
+        self.series = series or modules.default_series()
+        self.stock, self.accel = stock, accel
         self.options = self.sort_options(options)
         self.share = None
 

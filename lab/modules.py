@@ -22,7 +22,6 @@ from lab.ui import Fail, Usage
 
 PATCHES = ROOT / "host-patches"
 NAMES = ("kvm", "kvm_amd", "kvm_intel")
-DEFAULT = "6.1"     # the series that --kernel does not have to name
 
 # Unpacked whatever the patches touch: KVM itself, the headers (a patched one under
 # uapi/ needs its namesake outside of it), checkpatch.pl with what it reads, and the
@@ -56,16 +55,32 @@ def series_available(directory=PATCHES):
     return sorted(found, key=debs.release_key)
 
 
+def series_here():
+    """Those of them that this Debian has, by its apt lists: none has each kernel."""
+    known = series_available()
+    return ([series for series in known if debs.resolve(series)]
+            or [series for series in known if debs.cached_kernels(series)])
+
+
+def default_series():
+    """The one that --kernel does not have to name: the first that there is."""
+    here = series_here() or (debs.update_lists() and series_here())
+    if not here:
+        raise debs.not_in_lists(" or ".join(series_available()))
+    return here[0]
+
+
 def series_obtainable():
-    """Those of them whose packages can be had here: not every Debian has each kernel. The
-    default one must be."""
-    found = []
+    """Those whose packages are there to use. The default one must be."""
+    default, found = default_series(), []
     for series in series_available():
         try:
+            if series not in series_here():
+                raise Fail("this Debian's apt lists do not have it")
             debs.get(series)
             found.append(series)
         except Fail as fail:
-            if series == DEFAULT:
+            if series == default:
                 raise
             ui.say(f"Linux {series} is left out: {fail}")
     return found
@@ -73,8 +88,9 @@ def series_obtainable():
 
 def check_series(series):
     known = series_available()
-    if series not in known:
-        raise Usage(f"--kernel={series}: no such kernel; there is {', '.join(known) or 'none'}")
+    here = series_here() or known   # without lists nobody knows yet
+    if series not in known or not (series in here or debs.cached_kernels(series)):
+        raise Usage(f"--kernel={series}: no such kernel here; there is {', '.join(here) or 'none'}")
 
 
 def patches(series, directory=PATCHES):
@@ -212,7 +228,7 @@ def compile_tree(tree, headers, version):
 
 def digest(kernel, patch_files):
     total = hashlib.sha256()
-    _, compiler = system.call(["gcc-12", "--version"])
+    _, compiler = system.call([kernel.compiler(), "--version"])
     total.update(f"{kernel.version}\n{compiler}\n{BUILD}\n".encode())
     for file in (Path(__file__), Path(debs.__file__), *patch_files):
         contents = file.read_bytes()

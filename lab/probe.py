@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 
-from lab import host, modules, results, run, system, ui
+from lab import host, results, run, system, ui
 from lab.system import BUILD
 from lab.ui import Fail, Usage
 
@@ -94,10 +94,9 @@ def choose(options):
         raise Usage("--stock: needs a host of its own, --host=direct has none")
     if options.host == "direct" and options.kvm_arg:
         raise Usage("--kvm-arg: needs a host of its own, --host=direct has none")
-    other = options.kernel != modules.DEFAULT
-    if options.host == "direct" and other:
+    if options.host == "direct" and options.kernel:
         raise Usage("--kernel: needs a host of its own, --host=direct has none")
-    return options.host if options.host != "auto" else auto(options, may_direct=not other)
+    return options.host if options.host != "auto" else auto(options, may_direct=not options.kernel)
 
 
 def host_accel(options):

@@ -19,7 +19,7 @@ from lab import modules, testing
 
 KERNEL = os.environ.get("SLOTH_KERNEL") or None     # ./sloth test --kernel=
 # Each of which there are packages; those that ./sloth test found.
-KERNELS = os.environ.get("SLOTH_KERNELS", "").split() or modules.series_available()
+KERNELS = os.environ.get("SLOTH_KERNELS", "").split() or modules.series_here()
 
 
 def pytest_addoption(parser):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import ROOT
+from conftest import KERNEL, ROOT
 from lab import bochs, initramfs, modules, results, run
 from lab.ui import Fail, Usage
 
@@ -172,11 +172,12 @@ class Sink:
 @boots
 def test_the_protocols_rules_hold_on_vmx(tmp_path):
     """tests/selftest, as test_selftest.py runs it on the emulated AMD host."""
-    modules.build("6.1")
+    series = KERNEL or modules.default_series()
+    modules.build(series)
     binary, out = tmp_path / "lazy_tscdeadline_test", Sink()
-    subprocess.run([ROOT / "tests/selftest/build.sh", modules.repository("6.1"), binary],
+    subprocess.run([ROOT / "tests/selftest/build.sh", modules.repository(series), binary],
                    check=True)
-    status = bochs.Host("6.1").run([str(binary)], stdout=out, limit=1800)
+    status = bochs.Host(series).run([str(binary)], stdout=out, limit=1800)
     text = out.data.decode(errors="replace")
     assert status == 0, text[-3000:]
     assert "\nnot ok" not in text and len(re.findall(r"^ok ", text, re.M)) >= 36, text[-3000:]

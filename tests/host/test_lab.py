@@ -3,6 +3,7 @@
 
 import json
 import lzma
+import re
 import subprocess
 
 import pytest
@@ -13,15 +14,17 @@ from lab.ui import Fail, Usage
 
 # The command line.
 
+THERE = f"there is {', '.join(modules.series_here())}"
+
 
 @pytest.mark.parametrize("words, expected", [
     ([], "COMMAND"),
     (["walk"], "'run', 'host', 'test'"),
     (["run", "--host=vmware"], "'auto', 'direct', 'kvm', 'tcg', 'bochs'"),
-    (["run", "--kernel=5.10"], "there is 6.1, 6.12"),
-    (["host", "--kernel=6", "--", "true"], "there is 6.1, 6.12"),
-    (["test", "--kernel=6.1.192"], "there is 6.1, 6.12"),
-    (["build-modules", "--kernel="], "there is 6.1, 6.12"),
+    (["run", "--kernel=5.10"], THERE),
+    (["host", "--kernel=6", "--", "true"], THERE),
+    (["test", "--kernel=6.1.192"], THERE),
+    (["build-modules", "--kernel="], THERE),
     (["run", "--timeout=0"], "--timeout"),
     (["run", "--timeout=soon"], "--timeout"),
     (["run", "--nonsense"], "--nonsense"),
@@ -475,20 +478,91 @@ def test_commas_in_paths_are_doubled_for_the_emulator():
     assert host.quoted("/a,b") == "/a,,b"
 
 
-def test_a_kernel_that_is_not_to_be_had_is_left_out(monkeypatch, capsys):
-    def get(series):
-        if series != modules.DEFAULT:
-            raise Fail("no packages")
+@pytest.fixture
+def debian(monkeypatch):
+    """debian(lists=, cache=, updated=): which series there are, and which after an update of
+    the apt lists; nothing is downloaded."""
+    get = debs.get.__wrapped__
 
-    monkeypatch.setattr(debs, "get", get)
-    assert modules.series_obtainable() == [modules.DEFAULT]
-    assert "Linux 6.12 is left out: no packages" in capsys.readouterr().err
+    def kernels(series, known):
+        return [debs.Kernel(series, f"{series}.9-1", "r", "c", "k", "s")] * (series in known)
+
+    def make(lists=(), cache=(), updated=None):
+        now = {"lists": lists}
+
+        def update():
+            now["lists"] = updated or lists
+            return updated is not None
+
+        def refuse(kernel):
+            raise Fail("no network")
+
+        monkeypatch.setattr(debs, "resolve",
+                            lambda series: next(iter(kernels(series, now["lists"])), None))
+        monkeypatch.setattr(debs, "cached_kernels", lambda series: kernels(series, cache))
+        monkeypatch.setattr(debs, "update_lists", update)
+        monkeypatch.setattr(debs, "download", refuse)
+        monkeypatch.setattr(debs, "get", get)
+
+    return make
 
 
-def test_the_default_kernel_has_to_be_had(monkeypatch):
-    def get(series):
-        raise Fail("no packages")
+@pytest.mark.parametrize("lists, cache, default", [
+    (["6.1", "6.12"], [], "6.1"),
+    (["6.12"], [], "6.12"),
+    (["6.12"], ["6.1"], "6.12"),        # a machine that was Debian 12 before
+    ([], ["6.1", "6.12"], "6.1"),       # the cache without apt lists
+])
+def test_the_default_kernel_is_the_first_that_there_is(debian, lists, cache, default):
+    debian(lists, cache)
+    assert modules.default_series() == default
 
-    monkeypatch.setattr(debs, "get", get)
-    with pytest.raises(Fail, match="no packages"):
+
+def test_without_lists_they_are_fetched(debian):
+    debian(updated=["6.12"])
+    assert modules.default_series() == "6.12"
+    debian()
+    with pytest.raises(Fail, match="no complete Linux 6.1 or 6.12.*apt-get update"):
+        modules.default_series()
+
+
+def test_a_kernel_that_this_debian_does_not_have_is_refused(debian):
+    debian(["6.12"])
+    modules.check_series("6.12")
+    with pytest.raises(Usage, match=r"--kernel=6.1: .*; there is 6.12$"):
+        modules.check_series("6.1")
+    debian(["6.12"], cache=["6.1"])
+    modules.check_series("6.1")
+    debian()
+    modules.check_series("6.1")     # no lists yet
+    with pytest.raises(Usage, match="there is 6.1, 6.12$"):
+        modules.check_series("5.10")
+
+
+def test_a_kernel_that_is_not_to_be_had_is_left_out(debian, monkeypatch, capsys):
+    debian(["6.12"])
+    monkeypatch.setattr(debs, "download", lambda kernel: None)
+    assert modules.series_obtainable() == ["6.12"]
+    assert "Linux 6.1 is left out: this Debian" in capsys.readouterr().err
+
+
+def test_one_that_cannot_be_downloaded_is_left_out_but_not_the_default_one(debian, capsys):
+    debian(["6.1", "6.12"], cache=["6.1"])
+    assert modules.series_obtainable() == ["6.1"]
+    assert "Linux 6.12 is left out: no network" in capsys.readouterr().err
+    debian(["6.1", "6.12"], cache=["6.12"])
+    with pytest.raises(Fail, match="no network"):
         modules.series_obtainable()
+
+
+def test_that_apt_has_no_such_kernel_is_asked_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(debs, "CACHE", tmp_path)
+    monkeypatch.setattr(debs, "ask_apt", asked.append)
+    assert debs.resolve("6.1") is None and debs.resolve("6.1") is None
+    assert asked == ["6.1"]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_compiler_is_the_kernels(name):
+    assert re.fullmatch(r"gcc-\d+", debs.get(name).compiler())

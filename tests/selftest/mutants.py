@@ -288,7 +288,7 @@ def caught_by(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--kernel", default=modules.DEFAULT)
+    parser.add_argument("--kernel")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
@@ -296,7 +296,9 @@ def main():
     unknown = [name for name in names if name not in MUTANTS]
     if unknown:
         parser.error(f"no such mutant: {', '.join(unknown)}")
-    modules.check_series(options.kernel)
+    if options.kernel:
+        modules.check_series(options.kernel)
+    options.kernel = options.kernel or modules.default_series()
     if options.list:
         for name in names:
             print(f"{name:20} {MUTANTS[name][0]}")
