@@ -357,8 +357,8 @@ def image(kernel, names):
     def make(draft):
         with ui.step(f"unpacking {kernel.packages['image']}"):
             unpack(kernel.file(kernel.packages["image"]), draft / "all",
-                   "./boot/vmlinuz-*", "./lib/modules/*.ko*",
-                   "./lib/modules/*/modules.builtin")
+                   # In /usr/lib from Debian 13 on.
+                   "./boot/vmlinuz-*", "*/lib/modules/*.ko*", "*/lib/modules/*/modules.builtin")
             (vmlinuz,) = (draft / "all" / "boot").glob("vmlinuz-*")
             (draft / "vmlinux").write_bytes(uncompressed(vmlinuz.read_bytes()))
             modules = {file.name.split(".ko")[0].replace("-", "_"): file
