@@ -11,4 +11,10 @@
 void debug_exit(enum exit_code code)
 {
 	outl(DEBUG_EXIT_PORT, code);
+	/*
+	 * With QEMU 10, not with 7, the machine ends a moment later, here or after the return,
+	 * and nothing may be said meanwhile. The device reads as 0, an empty port does not.
+	 */
+	if (inb(DEBUG_EXIT_PORT) == 0)
+		cpu_stop();
 }

@@ -14,7 +14,7 @@ enum exit_code {
 };
 
 /*
- * Asks the device to end QEMU. Returns where there is no such device: the caller
+ * Has the device end QEMU. Returns where there is no such device: the caller
  * then says so and stops. Any context.
  */
 void debug_exit(enum exit_code code);

@@ -19,8 +19,8 @@ THERE = f"there is {', '.join(modules.series_here())}"
 
 @pytest.mark.parametrize("words, expected", [
     ([], "COMMAND"),
-    (["walk"], "'run', 'host', 'test'"),
-    (["run", "--host=vmware"], "'auto', 'direct', 'kvm', 'tcg', 'bochs'"),
+    (["walk"], "run, host, test"),
+    (["run", "--host=vmware"], "auto, direct, kvm, tcg, bochs"),
     (["run", "--kernel=5.10"], THERE),
     (["host", "--kernel=6", "--", "true"], THERE),
     (["test", "--kernel=6.1.192"], THERE),
@@ -30,7 +30,7 @@ THERE = f"there is {', '.join(modules.series_here())}"
     (["run", "--nonsense"], "--nonsense"),
     (["run", "--host=direct", "--stock"], "--stock"),
     (["run", "--host=direct", "--kernel=6.12"], "--kernel"),
-    (["run", "storm=swim"], "'swim'"),
+    (["run", "storm=swim"], "swim"),
     (["run", "walk"], "name=value"),
     (["run", "ops=0"], "ops=0"),
     (["run", "timers=0"], "timers=0"),
@@ -47,7 +47,7 @@ def test_usage_errors_are_one_line_and_status_2(sloth, words, expected):
     lines = [line for line in done.stderr.splitlines() if "building" not in line]
     assert len(lines) == 1 and lines[0].startswith("sloth: "), done.stderr
     assert not lines[0].startswith("sloth: sloth:")
-    assert expected in lines[0]
+    assert expected in lines[0].replace("'", "")    # Python 3.13 does not quote choices
 
 
 # Which kernel.
