@@ -34,7 +34,7 @@ LDFLAGS := -nostdlib -static -no-pie -Wl,-T,linker.ld -Wl,--build-id=none \
 HOSTED_ONLY := kernel/hrtimer_check.c kernel/storm/args.c
 C_SOURCES   := $(filter-out $(HOSTED_ONLY),$(wildcard arch/x86/*.c drivers/*.c \
 	kernel/*.c kernel/storm/*.c))
-ASM_SOURCES := boot/start.asm arch/x86/entry.asm
+ASM_SOURCES := boot/start.asm boot/ap.asm arch/x86/entry.asm
 OBJECTS     := $(ASM_SOURCES:%.asm=$(OUT)/%.asm.o) $(C_SOURCES:%.c=$(OUT)/%.o)
 
 .PHONY: all iso unit fuzz clean

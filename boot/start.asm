@@ -36,6 +36,8 @@ EXIT_PANIC	equ 0x12		; as in drivers/debug_exit.h
 	section .text
 	bits 32
 	global boot_entry
+	global pml4
+	global boot_gdt
 	extern kernel_main
 
 boot_entry:

@@ -13,6 +13,7 @@
 #define CPUID1_ECX_HYPERVISOR (1u << 31)
 
 #define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01
+#define MSR_KVM_PV_EOI_EN	0x4b564d04
 #define KVM_ENOSYS		1000
 
 /* struct pvclock_vcpu_time_info of the Linux document, what we need of it. */
@@ -106,6 +107,15 @@ int64_t kvm_hypercall(uint64_t number, uint64_t a0, uint64_t a1)
 				 : "a"(number), "b"(a0), "c"(a1), "d"(0), "S"(0)
 				 : "memory");
 	return result;
+}
+
+void kvm_eoi_enable(struct kvm_eoi *eoi)
+{
+	if (!kvm_has_feature(KVM_FEATURE_PV_EOI))
+		return;
+	eoi->word = 0;
+	compiler_barrier();
+	wrmsr(MSR_KVM_PV_EOI_EN, (uintptr_t)eoi | 1);
 }
 
 /*

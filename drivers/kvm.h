@@ -10,6 +10,7 @@
 
 /* Bits of KVM_CPUID_FEATURES (Linux Documentation/virt/kvm/x86/cpuid.rst). */
 #define KVM_FEATURE_CLOCKSOURCE2     3
+#define KVM_FEATURE_PV_EOI	     6
 #define KVM_FEATURE_LAZY_TSCDEADLINE 18
 
 /* docs/protocol.md */
@@ -33,6 +34,33 @@ bool kvm_has_feature(unsigned int bit);
  * -1000 (-KVM_ENOSYS) where there is no KVM or no such call. Any context.
  */
 int64_t kvm_hypercall(uint64_t number, uint64_t a0, uint64_t a1);
+
+/*
+ * End of interrupt without an exit (Linux msr.rst, MSR_KVM_PV_EOI_EN): the host sets
+ * bit 0 while it takes clearing it for an EOI. One per CPU.
+ */
+struct kvm_eoi {
+	uint32_t word;
+};
+
+/* Turns it on for this CPU, where the host offers it. */
+void kvm_eoi_enable(struct kvm_eoi *eoi);
+
+/*
+ * Ends the interrupt if the host lets us do it so; else false, and the LAPIC must be
+ * told. In the handler, interrupts off. One instruction clears and asks: between two,
+ * the host could take the bit back.
+ */
+static inline bool kvm_eoi_done(struct kvm_eoi *eoi)
+{
+	bool was_set;
+
+	__asm__ volatile("btrl $0, %0"
+			 : "+m"(eoi->word), "=@ccc"(was_set)
+			 :
+			 : "memory");
+	return was_set;
+}
 
 /* The TSC frequency in Hz as kvmclock tells it, 0 where there is no kvmclock. */
 uint64_t kvm_clock_tsc_hz(void);

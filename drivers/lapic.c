@@ -17,10 +17,13 @@
 #define APIC_BASE_ENABLE  (1u << 11)
 #define APIC_BASE_ADDRESS 0xfffff000
 
+#define REG_ID		  0x020
 #define REG_TPR		  0x080
 #define REG_EOI		  0x0b0
 #define REG_SPURIOUS	  0x0f0
 #define REG_ESR		  0x280
+#define REG_ICR		  0x300
+#define REG_ICR_HIGH	  0x310
 #define REG_LVT_TIMER	  0x320
 #define REG_LVT_LINT0	  0x350
 #define REG_LVT_LINT1	  0x360
@@ -32,6 +35,12 @@
 #define SPURIOUS_ENABLE	  (1u << 8)
 #define LVT_MASKED	  (1u << 16)
 #define LVT_TSC_DEADLINE  (2u << 17)
+#define ICR_NMI		  (4u << 8)
+#define ICR_INIT	  (5u << 8)
+#define ICR_STARTUP	  (6u << 8)
+#define ICR_PENDING	  (1u << 12)
+#define ICR_ASSERT	  (1u << 14)
+#define ICR_OTHERS	  (3u << 18)
 #define DIVIDE_BY_1	  0x0b
 #define LARGEST_COUNT	  0xffffffffu
 
@@ -39,6 +48,8 @@
 #define PIC2_DATA 0xa1
 
 #define CALIBRATE_NS 10000000
+#define INIT_NS	     10000000 /* both waits: SDM vol 3, 9.4.4.1 */
+#define STARTUP_NS   200000
 
 struct lapic lapic;
 
@@ -98,6 +109,23 @@ static bool calibrate(void)
 	return ticks != 0;
 }
 
+static void timer_on(void)
+{
+	if (!lapic.tsc_deadline) {
+		reg_write(REG_DIVIDE, DIVIDE_BY_1);
+		reg_write(REG_LVT_TIMER, VECTOR_TIMER);
+		return;
+	}
+	reg_write(REG_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
+	mfence(); /* before the first deadline: SDM vol 3, 11.5.4.1 */
+}
+
+void lapic_enable(void)
+{
+	enable();
+	timer_on();
+}
+
 bool lapic_init(void)
 {
 	struct cpuid_regs features = cpuid(1);
@@ -109,20 +137,66 @@ bool lapic_init(void)
 	outb(PIC1_DATA, 0xff);
 	outb(PIC2_DATA, 0xff);
 	enable();
-	if (!lapic.tsc_deadline) {
-		if (!calibrate())
-			return false;
-		reg_write(REG_LVT_TIMER, VECTOR_TIMER);
-		return true;
-	}
-	reg_write(REG_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
-	mfence(); /* before the first deadline: SDM vol 3, 11.5.4.1 */
+	lapic.ready = true;
+	if (!lapic.tsc_deadline && !calibrate())
+		return false;
+	timer_on();
 	return true;
 }
 
-void lapic_eoi(void)
+void lapic_write_eoi(void)
 {
 	reg_write(REG_EOI, 0);
+}
+
+uint32_t lapic_id(void)
+{
+	uint32_t id = reg_read(REG_ID);
+
+	return lapic.x2apic ? id : id >> 24;
+}
+
+/* One write in x2APIC mode; else two, and the first not before the last is sent. */
+static void send(uint32_t id, uint32_t what)
+{
+	if (lapic.x2apic) {
+		wrmsr(MSR_X2APIC + REG_ICR / 16, (uint64_t)id << 32 | what);
+		return;
+	}
+	while (reg_read(REG_ICR) & ICR_PENDING)
+		cpu_relax();
+	reg_write(REG_ICR_HIGH, id << 24);
+	reg_write(REG_ICR, what);
+}
+
+void lapic_ipi(uint32_t id, unsigned int vector)
+{
+	mfence(); /* a WRMSR to the x2APIC may overtake stores: SDM vol 3, 11.12.3 */
+	send(id, ICR_ASSERT | vector);
+}
+
+static void wait_ns(uint64_t ns)
+{
+	uint64_t end = rdtsc() + tsc_from_ns(ns);
+
+	while (rdtsc() < end)
+		cpu_relax();
+}
+
+void lapic_start_cpu(uint32_t id, uint32_t page)
+{
+	mfence();
+	send(id, ICR_ASSERT | ICR_INIT);
+	wait_ns(INIT_NS);
+	send(id, ICR_ASSERT | ICR_STARTUP | page >> 12);
+	wait_ns(STARTUP_NS);
+	send(id, ICR_ASSERT | ICR_STARTUP | page >> 12);
+}
+
+void lapic_nmi_others(void)
+{
+	if (lapic.ready)
+		send(0, ICR_OTHERS | ICR_ASSERT | ICR_NMI);
 }
 
 uint32_t lapic_read_errors(void)

@@ -17,6 +17,7 @@
 struct lapic {
 	bool x2apic;	   /* registers are MSRs, else memory */
 	bool tsc_deadline; /* else the timer is a one-shot down counter */
+	bool ready;	   /* registers can be used */
 };
 
 extern struct lapic lapic;
@@ -27,15 +28,38 @@ struct lapic_timer {
 };
 
 /*
- * Turns this CPU's LAPIC on: x2APIC and the TSC-deadline timer where offered,
- * LINT pins and the 8259s masked, timer interrupts at VECTOR_TIMER. Interrupts
- * off; after tsc_init(). False if there is no LAPIC, or one whose timer stands
- * still.
+ * On the first CPU: chooses x2APIC and the TSC-deadline timer where offered, masks
+ * the 8259s, and does what lapic_enable() does. Interrupts off; after tsc_init().
+ * False if there is no LAPIC, or one whose timer stands still.
  */
 bool lapic_init(void);
 
-/* End of interrupt. In the handler, interrupts off. */
-void lapic_eoi(void);
+/*
+ * Turns this CPU's LAPIC on: LINT pins masked, timer interrupts at VECTOR_TIMER.
+ * Interrupts off; on each CPU but the first.
+ */
+void lapic_enable(void);
+
+/* The EOI register. In the handler, interrupts off. See kvm_eoi(). */
+void lapic_write_eoi(void);
+
+/* This CPU's number as IPIs want it. */
+uint32_t lapic_id(void);
+
+/*
+ * Interrupt `vector` on the CPU with that LAPIC id; what was stored before, it sees.
+ * Interrupts off.
+ */
+void lapic_ipi(uint32_t id, unsigned int vector);
+
+/*
+ * INIT and two start-ups: the CPU begins in real mode at `page`, below 1 MiB and
+ * page aligned. Returns before it has begun. Interrupts off.
+ */
+void lapic_start_cpu(uint32_t id, uint32_t page);
+
+/* An NMI for all CPUs but this one. Any context, even too early. */
+void lapic_nmi_others(void);
 
 /* Errors since the last call (SDM vol 3, 11.5.3), for the error vector. */
 uint32_t lapic_read_errors(void);

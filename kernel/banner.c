@@ -10,6 +10,7 @@
 #include "drivers/tsc.h"
 #include "kernel/console.h"
 #include "kernel/print.h"
+#include "kernel/smp.h"
 #include "kernel/string.h"
 #include "kernel/version.h"
 
@@ -44,6 +45,7 @@ void banner_print(void)
 	print("clock        TSC, %s MHz by %s, %sinvariant\n",
 	      print_fixed(mhz, sizeof(mhz), (int64_t)(tsc_hz() / 1000), 3),
 	      tsc_source(), tsc_invariant() ? "" : "not ");
+	print("cpus         %u of %u started\n", smp_count(), smp_present());
 	print("local APIC   %s, timer %s\n", lapic.x2apic ? "x2APIC" : "xAPIC",
 	      lapic.tsc_deadline ? "TSC-deadline"
 				 : "one-shot (its writes count as deadlines)");

@@ -55,7 +55,7 @@ static void timer_interrupt(struct trap_frame *frame)
 	struct clockevent *ce = &cpu->clockevent;
 
 	(void)frame;
-	lapic_eoi();
+	cpu_eoi(cpu);
 	ce->interrupts++;
 	ce->mode->interrupt(&ce->deadline);
 	if (hrtimer_expire(&cpu->timers) == 0)

@@ -42,6 +42,15 @@ void histogram_add(struct histogram *h, uint64_t value)
 		h->max = value;
 }
 
+void histogram_merge(struct histogram *h, const struct histogram *from)
+{
+	h->count += from->count;
+	for (unsigned int i = 0; i < HISTOGRAM_BUCKETS; i++)
+		h->buckets[i] += from->buckets[i];
+	if (from->max > h->max)
+		h->max = from->max;
+}
+
 uint64_t histogram_percentile(const struct histogram *h, unsigned int percent)
 {
 	uint64_t rank = (h->count * percent + 99) / 100; /* rounded up */

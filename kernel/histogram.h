@@ -18,6 +18,9 @@ struct histogram {
 
 void histogram_clear(struct histogram *h);
 
+/* Adds all that `from` has seen. */
+void histogram_merge(struct histogram *h, const struct histogram *from);
+
 /* Any value, any context; a bucket holds up to 2^32 - 1. */
 void histogram_add(struct histogram *h, uint64_t value);
 

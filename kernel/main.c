@@ -14,6 +14,7 @@
 #include "kernel/console.h"
 #include "kernel/cpu.h"
 #include "kernel/panic.h"
+#include "kernel/smp.h"
 #include "kernel/storm/options.h"
 #include "kernel/storm/storm.h"
 
@@ -33,7 +34,6 @@ struct multiboot_info {
 /* boot/start.asm calls it with what the loader left in EAX and EBX. */
 _Noreturn void kernel_main(uint32_t magic, const struct multiboot_info *info);
 
-static struct cpu boot_cpu = { .self = &boot_cpu };
 static struct storm_options options;
 
 static const char *pointer_if(bool valid, uint32_t address)
@@ -51,7 +51,8 @@ static void read_command_line(const struct multiboot_info *info)
 					info->loader);
 
 	storm_options_begin(&options, &c);
-	if (cmdline_line(&c, cmdline_skip_image(line, loader)) == 0)
+	if (cmdline_line(&c, cmdline_skip_image(line, loader)) == 0 &&
+	    storm_options_end(&options, &c) == 0)
 		return;
 	print("%s\n", c.error);
 	machine_end(EXIT_USAGE_CODE);
@@ -79,22 +80,34 @@ static void start_machine(void)
 		panic("no way to find the frequency of the TSC");
 	if (!lapic_init())
 		panic("no working local APIC timer");
-	clockevent_init(&boot_cpu);
+}
+
+/* Without cpus= as many as the workloads can use. */
+static void start_cpus(void)
+{
+	unsigned int wanted = options.cpus ? (unsigned int)options.cpus
+					   : storm_cpus(&options);
+	unsigned int running = smp_start(wanted, options.pveoi == STORM_ON);
+
 	irq_enable();
+	if (!options.cpus || running == options.cpus)
+		return;
+	print("sloth: cpus=%u: this machine has %u\n", wanted, running);
+	machine_end(EXIT_USAGE_CODE);
 }
 
 _Noreturn void kernel_main(uint32_t magic, const struct multiboot_info *info)
 {
 	enum exit_code code;
 
-	percpu_install(&boot_cpu);
 	serial_init();
-	trap_init();
+	smp_first_cpu();
 	panic_catch_exceptions();
 	if (magic != MULTIBOOT_LOADED)
 		panic("not started by a multiboot loader (%x)", magic);
 	read_command_line(info);
 	start_machine();
+	start_cpus();
 	banner_print();
 	code = storm_main(&options);
 	if (options.end == STORM_END_EXIT)

@@ -4,8 +4,11 @@
  */
 #include "kernel/panic.h"
 
+#include <stdatomic.h>
+
 #include "arch/x86/cpu.h"
 #include "arch/x86/trap.h"
+#include "drivers/lapic.h"
 #include "kernel/clockevent.h"
 #include "kernel/console.h"
 #include "kernel/print.h"
@@ -46,16 +49,17 @@ _Noreturn void machine_end(enum exit_code code)
 	cpu_stop();
 }
 
+static _Atomic bool panicking;
+
 _Noreturn void panic(const char *format, ...)
 {
-	static bool panicking;
 	char text[200];
 	va_list args;
 
 	irq_disable();
-	if (panicking) /* the panic itself went wrong: no third attempt */
+	if (atomic_exchange(&panicking, true)) /* or the panic itself went wrong */
 		cpu_stop();
-	panicking = true;
+	lapic_nmi_others();
 	va_start(args, format);
 	print_va(text, sizeof(text), format, args);
 	va_end(args);
@@ -96,6 +100,8 @@ static void report_exception(struct trap_frame *frame)
 {
 	const char *name = exception_names[frame->vector];
 
+	if (panicking && frame->vector == VECTOR_NMI)
+		cpu_stop(); /* another CPU's panic */
 	print("\nexception %lu (%s), error code %lx\n", frame->vector,
 	      name ? name : "reserved", frame->error);
 	print_registers(frame);

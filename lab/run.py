@@ -42,13 +42,19 @@ def build_guest():
     make("all", "building the guest")
 
 
+def cpus(words):
+    """How many the guest wants; without cpus= some workloads can use two."""
+    given = [word.partition("=")[2] for word in words if word.startswith("cpus=")]
+    return given[-1] if given else "2"
+
+
 def guest_command(words, label, image=IMAGE):
     """The command that runs the guest on the KVM of wherever it is started."""
     line = [*words] if any(word.startswith("host=") for word in words) else \
         [*words, f"host={label}"]
     return ["qemu-system-x86_64", "-name", "sloth-guest", "-nodefaults", "-no-user-config",
             "-display", "none", "-no-reboot", "-accel", "kvm", "-cpu", "host,migratable=off",
-            "-smp", "1", "-m", "64", "-kernel", str(image), "-append", " ".join(line),
+            "-smp", cpus(words), "-m", "64", "-kernel", str(image), "-append", " ".join(line),
             "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
 
 

@@ -68,6 +68,7 @@ trap_stubs:
 	STUB 30, 1			; #SX security
 	STUB 31, 0			; reserved
 	STUB 0x40, 0			; local APIC timer
+	STUB 0x41, 0			; wake-up by another CPU
 	STUB 0xfe, 0			; local APIC error
 	STUB 0xff, 0			; local APIC spurious
 

@@ -15,18 +15,8 @@
 
 #define IST_DOUBLE_FAULT 1
 #define IST_NMI		 2
-#define IST_SIZE	 4096
 
 #define GATE_INTERRUPT 0x8e /* present, ring 0, interrupts off on entry */
-
-struct tss {
-	uint32_t reserved0;
-	uint64_t rsp[3];
-	uint64_t reserved1;
-	uint64_t ist[7]; /* ist[0] is IST 1 */
-	uint64_t reserved2;
-	uint16_t reserved3, io_map;
-} __attribute__((packed));
 
 struct gate {
 	uint16_t low, selector;
@@ -53,30 +43,28 @@ extern const char cpu_wait_hlt[];
 
 #define HLT_LENGTH 1
 
-static uint64_t gdt[5]; /* null, code, data, and the TSS in two words */
-static struct tss tss;
 static struct gate idt[256];
-static uint8_t ist_stacks[2][IST_SIZE] __attribute__((aligned(16)));
 static trap_handler handlers[256];
 
-static void gdt_fill(void)
+static void gdt_fill(struct trap_cpu *t)
 {
-	uint64_t base = (uintptr_t)&tss;
+	uint64_t base = (uintptr_t)&t->tss;
 
-	tss.io_map = sizeof(tss);
-	tss.ist[IST_DOUBLE_FAULT - 1] = (uintptr_t)(ist_stacks[0] + IST_SIZE);
-	tss.ist[IST_NMI - 1] = (uintptr_t)(ist_stacks[1] + IST_SIZE);
+	t->tss.io_map = sizeof(t->tss);
+	/* Stacks grow down: each begins where its array ends. */
+	t->tss.ist[IST_DOUBLE_FAULT - 1] = (uintptr_t)(t->stacks + 1);
+	t->tss.ist[IST_NMI - 1] = (uintptr_t)(t->stacks + 2);
 
-	gdt[1] = 0x00209a0000000000; /* 64-bit code */
-	gdt[2] = 0x0000920000000000; /* data */
-	gdt[3] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 |
-		 (base >> 24 & 0xff) << 56;
-	gdt[4] = base >> 32;
+	t->gdt[1] = 0x00209a0000000000; /* 64-bit code */
+	t->gdt[2] = 0x0000920000000000; /* data */
+	t->gdt[3] = (sizeof(t->tss) - 1) | (base & 0xffffff) << 16 |
+		    0x89ull << 40 | (base >> 24 & 0xff) << 56;
+	t->gdt[4] = base >> 32;
 }
 
 static uint8_t ist_of(uint64_t vector)
 {
-	return vector == 8 ? IST_DOUBLE_FAULT : vector == 2 ? IST_NMI : 0;
+	return vector == 8 ? IST_DOUBLE_FAULT : vector == VECTOR_NMI ? IST_NMI : 0;
 }
 
 static void idt_fill(void)
@@ -92,13 +80,13 @@ static void idt_fill(void)
 		};
 }
 
-void trap_init(void)
+void trap_init(struct trap_cpu *t)
 {
-	const struct table_pointer g = { sizeof(gdt) - 1, (uintptr_t)gdt };
+	const struct table_pointer g = { sizeof(t->gdt) - 1, (uintptr_t)t->gdt };
 	const struct table_pointer i = { sizeof(idt) - 1, (uintptr_t)idt };
 
-	gdt_fill();
-	idt_fill();
+	gdt_fill(t);
+	idt_fill(); /* all CPUs' is the same: filling it again changes nothing */
 	load_tables(&g, &i, SEL_TSS);
 }
 

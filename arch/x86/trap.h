@@ -8,7 +8,9 @@
 #include <stdint.h>
 
 #define TRAP_EXCEPTIONS 32 /* vectors 0 to 31 belong to the CPU */
+#define VECTOR_NMI	2
 #define VECTOR_TIMER	0x40
+#define VECTOR_WAKE	0x41
 #define VECTOR_ERROR	0xfe
 #define VECTOR_SPURIOUS 0xff /* low bits all ones: SDM vol 3, 11.9 */
 
@@ -23,13 +25,29 @@ struct trap_frame {
 	uint64_t rip, cs, rflags, rsp, ss;
 };
 
+struct tss {
+	uint32_t reserved0;
+	uint64_t rsp[3];
+	uint64_t reserved1;
+	uint64_t ist[7]; /* ist[0] is IST 1 */
+	uint64_t reserved2;
+	uint16_t reserved3, io_map;
+} __attribute__((packed));
+
+/* What each CPU has of its own. */
+struct trap_cpu {
+	uint64_t gdt[5]; /* null, code, data, and the TSS in two words */
+	struct tss tss;
+	uint8_t stacks[2][4096] __attribute__((aligned(16))); /* #DF, NMI */
+};
+
 typedef void (*trap_handler)(struct trap_frame *frame);
 
 /*
- * Loads this CPU's GDT, TSS and IDT. Interrupts off; call once, before the
- * first trap_handle().
+ * Makes `t`, zeroed, this CPU's tables and loads them. Interrupts off; call once on
+ * each CPU.
  */
-void trap_init(void);
+void trap_init(struct trap_cpu *t);
 
 /*
  * Makes `handler` answer `vector` (0 to 255; vectors without a stub in

@@ -21,5 +21,9 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
+	if (storm_options_end(&options, &c) < 0) {
+		fprintf(stderr, "%s\n", c.error);
+		return 2;
+	}
 	return 0;
 }

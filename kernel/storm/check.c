@@ -10,7 +10,9 @@
  */
 #include "drivers/tsc.h"
 #include "kernel/cpu.h"
+#include "kernel/idle.h"
 #include "kernel/panic.h"
+#include "kernel/smp.h"
 #include "kernel/storm/storm.h"
 
 #define OVERDUE_NS 5000000000ull
@@ -18,6 +20,7 @@
 void storm_check_begin(struct storm_run *run, hrtimer_callback callback)
 {
 	run->overdue = tsc_from_ns(OVERDUE_NS);
+	smp_meet(run->result.cpus);
 	for (uint64_t i = 0; i < run->result.timers; i++) {
 		run->timers[i] = (struct storm_timer){ 0 };
 		hrtimer_init(&run->timers[i].timer, callback);
@@ -73,6 +76,16 @@ void storm_fired(struct storm_run *run, struct storm_timer *t)
 		histogram_add(&run->lateness, lateness);
 	if (lateness > run->overdue)
 		run->late++;
+}
+
+void storm_drain(void)
+{
+	irq_disable();
+	idle_enter();
+	while (hrtimer_first(&this_cpu()->timers))
+		idle_halt();
+	idle_exit();
+	irq_enable();
 }
 
 void storm_check_end(struct storm_run *run)

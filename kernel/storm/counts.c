@@ -10,7 +10,7 @@
 
 void counts_read(struct counts *counts)
 {
-	static uint64_t buffer[COUNTS]; /* static: its address is physical */
+	uint64_t buffer[COUNTS]; /* where it lies is its physical address, too */
 	int64_t size = kvm_hypercall(KVM_HC_EXIT_COUNTS, (uintptr_t)buffer,
 				     sizeof(buffer));
 
@@ -24,6 +24,15 @@ void counts_read(struct counts *counts)
 	for (uint64_t i = 0; i < COUNTS && (i + 1) * 8 <= (uint64_t)size; i++) {
 		counts->known[i] = true;
 		counts->value[i] = buffer[i];
+	}
+}
+
+void counts_add(struct counts *sum, const struct counts *part)
+{
+	sum->from_host = sum->from_host && part->from_host;
+	for (unsigned int i = 0; i < COUNTS; i++) {
+		sum->known[i] = sum->known[i] && part->known[i];
+		sum->value[i] += part->value[i];
 	}
 }
 

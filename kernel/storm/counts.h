@@ -33,8 +33,11 @@ struct counts {
 	bool from_host; /* else only what the guest itself can count is known */
 };
 
-/* Reads all counters. One exit. */
+/* Reads all counters of this CPU. One exit. */
 void counts_read(struct counts *counts);
+
+/* sum + part, for what both know. */
+void counts_add(struct counts *sum, const struct counts *part);
 
 /* after - before, for what both know. */
 void counts_subtract(struct counts *result, const struct counts *after,

@@ -24,7 +24,7 @@
 static void tick(struct hrtimer *timer)
 {
 	struct storm_timer *t = (struct storm_timer *)timer;
-	struct storm_run *run = &storm_run;
+	struct storm_run *run = storm_this_run();
 	uint64_t next;
 
 	storm_fired(run, t);

@@ -16,7 +16,7 @@ void storm_fault(const struct storm_run *run, struct storm_timer *t)
 {
 	static bool done;
 
-	if (done)
+	if (done || this_cpu()->number != 0)
 		return;
 	done = true;
 	switch ((enum storm_fault)run->options->fault) {

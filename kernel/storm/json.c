@@ -50,8 +50,8 @@ void storm_json(const struct storm_result *r, const char *host)
 {
 	print("{\"workload\": \"%s\", \"mode\": \"%s\", \"host\": \"%s\"",
 	      r->workload->name, r->mode->name, host);
-	print(", \"cpus\": 1, \"ops\": %lu, \"timers\": %lu, \"seed\": %lu",
-	      r->ops, r->timers, r->seed);
+	print(", \"cpus\": %u, \"ops\": %lu, \"timers\": %lu, \"seed\": %lu",
+	      r->cpus, r->ops, r->timers, r->seed);
 	print(", \"ns\": %lu, \"msr_writes\": %lu, \"interrupts\": %lu", r->ns,
 	      r->msr_writes, r->interrupts);
 	print(", \"spurious\": %lu, \"lost\": %lu, \"early\": %lu", r->spurious,

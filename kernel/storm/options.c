@@ -4,14 +4,19 @@
  */
 #include "kernel/storm/options.h"
 
+#include "kernel/print.h"
+
 #define US 1000ull
 #define S  1000000000ull
 
-static const char *const workloads[] = { "sleep", "rearm", "expire", NULL };
+static const char *const workloads[] = { "sleep", "rearm", "expire", "cancel",
+					  "idle", "tcp_rr", "mixed", "earlier",
+					  NULL };
 static const char *const modes[] = { "eager", "rearm", "lazy", NULL };
 static const char *const orders[] = { "first", "random", NULL };
 static const char *const faults[] = { "none", "panic", "exception", "hang",
 				      "lost", "early", NULL };
+static const char *const switches[] = { "on", "off", NULL };
 static const char *const ends[] = { "exit", "halt", NULL };
 
 #define FIELD(name) offsetof(struct storm_options, name)
@@ -25,8 +30,11 @@ static const struct cmdline_option table[] = {
 	{ "timeout", CMDLINE_DURATION, FIELD(timeout), NULL, NULL, 1 * US,
 	  10 * S },
 	{ "slack", CMDLINE_DURATION, FIELD(slack), NULL, NULL, 0, 10 * S },
+	{ "tick", CMDLINE_DURATION, FIELD(tick), NULL, NULL, 0, 10 * S },
 	{ "seed", CMDLINE_NUMBER, FIELD(seed), NULL, NULL, 0, UINT64_MAX },
 	{ "repeat", CMDLINE_NUMBER, FIELD(repeat), NULL, NULL, 1, 1000 },
+	{ "cpus", CMDLINE_NUMBER, FIELD(cpus), NULL, NULL, 1, STORM_MAX_CPUS },
+	{ "pveoi", CMDLINE_CHOICE, FIELD(pveoi), "setting", switches, 0, 0 },
 	{ "order", CMDLINE_CHOICE, FIELD(order), "order", orders, 0, 0 },
 	{ "host", CMDLINE_LABEL, FIELD(host), NULL, NULL, 0, 0 },
 	{ "fault", CMDLINE_CHOICE, FIELD(fault), "fault", faults, 0, 0 },
@@ -47,4 +55,16 @@ void storm_options_begin(struct storm_options *options, struct cmdline *c)
 		.count = sizeof(table) / sizeof(*table),
 		.target = options,
 	};
+}
+
+int storm_options_end(const struct storm_options *options, struct cmdline *c)
+{
+	uint64_t cpus = options->cpus ? options->cpus : 1;
+
+	if (options->timers <= STORM_MAX_TIMERS / cpus)
+		return 0;
+	print_to(c->error, sizeof(c->error),
+		 "sloth: timers=%lu: at most %lu on each of %lu CPUs",
+		 options->timers, STORM_MAX_TIMERS / cpus, cpus);
+	return -1;
 }

@@ -10,16 +10,27 @@
 
 #include "kernel/cmdline.h"
 
+#define STORM_MAX_CPUS	 16
 #define STORM_MAX_OPS	 10000000
 #define STORM_MAX_TIMERS 100000
 
 /* Bit numbers of storm_options.workloads and .modes, in the order of a run. */
-enum storm_workload_index { STORM_SLEEP, STORM_REARM, STORM_EXPIRE };
+enum storm_workload_index {
+	STORM_SLEEP,
+	STORM_REARM,
+	STORM_EXPIRE,
+	STORM_CANCEL,
+	STORM_IDLE,
+	STORM_TCP_RR,
+	STORM_MIXED,
+	STORM_EARLIER,
+	STORM_WORKLOADS
+};
 enum storm_mode_index { STORM_EAGER, STORM_REARM_MODE, STORM_LAZY };
-#define STORM_WORKLOADS 3
 #define STORM_MODES	3
 
 enum storm_order { STORM_ORDER_FIRST, STORM_ORDER_RANDOM };
+enum storm_switch { STORM_ON, STORM_OFF };
 enum storm_end { STORM_END_EXIT, STORM_END_HALT };
 enum storm_fault {
 	STORM_FAULT_NONE,
@@ -34,8 +45,11 @@ struct storm_options {
 	unsigned int workloads, modes;	/* a bit each */
 	uint64_t ops, timers, timeout;	/* 0: the workload's own; timeout in ns */
 	uint64_t slack; /* ns: how much later than due expire's timers may fire */
+	uint64_t tick;	/* ns: period of idle's tick, 0: none */
 	uint64_t seed;
 	uint64_t repeat; /* how often all that was asked for is run */
+	uint64_t cpus;	 /* 0: each workload's own number */
+	unsigned int pveoi; /* enum storm_switch */
 	unsigned int order; /* enum storm_order */
 	unsigned int fault; /* enum storm_fault, injected once for tests */
 	unsigned int end;   /* enum storm_end: how the guest ends */
@@ -44,5 +58,8 @@ struct storm_options {
 
 /* Fills in the defaults and prepares `c` to read words into the options. */
 void storm_options_begin(struct storm_options *options, struct cmdline *c);
+
+/* Once all words are read: 0, or -1 with c->error if they do not go together. */
+int storm_options_end(const struct storm_options *options, struct cmdline *c);
 
 #endif

@@ -15,31 +15,29 @@
  * each operation, gets round its population before any timer is due.
  */
 #include "kernel/cpu.h"
-#include "kernel/idle.h"
 #include "kernel/storm/random.h"
 #include "kernel/storm/storm.h"
-
-static struct storm_timer *closed; /* connections whose timer has fired */
 
 static void connection_timed_out(struct hrtimer *timer)
 {
 	struct storm_timer *t = (struct storm_timer *)timer;
+	struct storm_run *run = storm_this_run();
 
-	storm_fired(&storm_run, t);
-	t->closed = closed;
-	closed = t;
+	storm_fired(run, t);
+	t->closed = run->closed;
+	run->closed = t;
 }
 
 static struct storm_timer *choose(struct storm_run *run)
 {
-	struct storm_timer *t = closed;
+	struct storm_timer *t = run->closed;
 	struct hrtimer *first = hrtimer_first(&this_cpu()->timers);
 
 	if (run->options->order == STORM_ORDER_RANDOM)
 		return &run->timers[random_between(&run->random, 0,
 						   run->result.timers - 1)];
 	if (t) {
-		closed = t->closed;
+		run->closed = t->closed;
 		return t;
 	}
 	return first ? (struct storm_timer *)first : run->timers;
@@ -59,22 +57,11 @@ static void push(struct storm_run *run, bool fault)
 
 static void populate(struct storm_run *run)
 {
-	closed = NULL;
 	for (uint64_t i = 0; i < run->result.timers; i++) {
 		irq_disable();
 		storm_start(run, &run->timers[i], rdtsc() + run->timeout);
 		irq_enable();
 	}
-}
-
-static void drain(void)
-{
-	irq_disable();
-	idle_enter();
-	while (hrtimer_first(&this_cpu()->timers))
-		idle_halt();
-	idle_exit();
-	irq_enable();
 }
 
 static void rearm_run(struct storm_run *run)
@@ -85,7 +72,7 @@ static void rearm_run(struct storm_run *run)
 	for (uint64_t i = 0; i < run->result.ops; i++)
 		push(run, i == run->result.ops / 2);
 	storm_close(run);
-	drain();
+	storm_drain();
 }
 
 const struct storm_workload storm_rearm = {

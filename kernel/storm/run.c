@@ -6,16 +6,22 @@
 #include "drivers/tsc.h"
 #include "kernel/clockevent.h"
 #include "kernel/console.h"
+#include "kernel/cpu.h"
+#include "kernel/smp.h"
 #include "kernel/storm/storm.h"
 
-struct storm_run storm_run;
-
-static struct storm_timer pool[STORM_MAX_TIMERS];
+static struct storm_run runs[CPUS_MAX];
+static struct storm_timer pool[STORM_MAX_TIMERS]; /* in equal parts */
 
 static const struct storm_workload *const workloads[STORM_WORKLOADS] = {
 	[STORM_SLEEP] = &storm_sleep,
 	[STORM_REARM] = &storm_rearm,
 	[STORM_EXPIRE] = &storm_expire,
+	[STORM_CANCEL] = &storm_cancel,
+	[STORM_IDLE] = &storm_idle,
+	[STORM_TCP_RR] = &storm_tcp_rr,
+	[STORM_MIXED] = &storm_mixed,
+	[STORM_EARLIER] = &storm_earlier,
 };
 
 static const struct deadline_ops *const modes[STORM_MODES] = {
@@ -35,27 +41,91 @@ static uint64_t given_or(uint64_t given, uint64_t otherwise)
 	return given ? given : otherwise;
 }
 
-static void prepare(struct storm_run *run, const struct storm_options *o,
+struct storm_run *storm_this_run(void)
+{
+	return &runs[this_cpu()->number];
+}
+
+/* A workload whose CPUs work in groups gets whole groups, or none. */
+static unsigned int cpus_for(const struct storm_options *o,
+			     const struct storm_workload *w)
+{
+	unsigned int group = w->group ? w->group : 1;
+	unsigned int wanted = o->cpus ? (unsigned int)o->cpus : group;
+	unsigned int running = smp_count();
+
+	return (wanted < running ? wanted : running) / group * group;
+}
+
+unsigned int storm_cpus(const struct storm_options *o)
+{
+	unsigned int most = 1;
+
+	for (unsigned int i = 0; i < STORM_WORKLOADS; i++)
+		if (o->workloads >> i & 1 && workloads[i]->group > most)
+			most = workloads[i]->group;
+	return most;
+}
+
+/* One CPU's part. Operations are shared out, rounded up. */
+static void prepare(struct storm_run *run, unsigned int number,
+		    const struct storm_options *o,
 		    const struct storm_workload *w,
 		    const struct deadline_ops *mode)
 {
+	unsigned int count = cpus_for(o, w);
 	uint64_t timers = given_or(o->timers, w->timers);
+	uint64_t most = STORM_MAX_TIMERS / count;
 
+	if (w->max_timers < most)
+		most = w->max_timers;
+	if (timers < w->min_timers)
+		timers = w->min_timers;
 	*run = (struct storm_run){
 		.options = o,
-		.timers = pool,
-		.random = o->seed,
+		.timers = pool + number * (STORM_MAX_TIMERS / count),
+		.random = o->seed + number,
 		.result = {
 			.workload = w,
 			.mode = mode,
-			.ops = given_or(o->ops, w->ops),
-			.timers = timers < w->max_timers ? timers
-							 : w->max_timers,
+			.cpus = count,
+			.ops = (given_or(o->ops, w->ops) + count - 1) / count,
+			.timers = timers < most ? timers : most,
 			.timeout_ns = given_or(o->timeout, w->timeout_ns),
 			.seed = o->seed,
 		},
 	};
 	run->timeout = tsc_from_ns(run->result.timeout_ns);
+}
+
+/* What each CPU does, at the same time. */
+static void run_part(void)
+{
+	struct storm_run *run = storm_this_run();
+
+	clockevent_set_mode(run->result.mode);
+	run->result.workload->run(run);
+	storm_check_end(run);
+	clockevent_set_mode(&deadline_eager);
+}
+
+static void add(struct storm_run *sum, const struct storm_run *part)
+{
+	struct storm_result *s = &sum->result;
+	const struct storm_result *p = &part->result;
+
+	s->ops += p->ops;
+	if (p->ns > s->ns)
+		s->ns = p->ns;
+	s->msr_writes += p->msr_writes;
+	s->interrupts += p->interrupts;
+	s->spurious += p->spurious;
+	s->lost += p->lost;
+	s->early += p->early;
+	s->unbalanced |= p->unbalanced;
+	counts_add(&s->exits, &p->exits);
+	histogram_merge(&sum->lateness, &part->lateness);
+	histogram_merge(&sum->set_cycles, &part->set_cycles);
 }
 
 static struct storm_quantiles quantiles_ns(const struct histogram *h)
@@ -92,16 +162,18 @@ static void run_mode(const struct storm_options *o,
 		     const struct deadline_ops *mode,
 		     struct storm_result *result)
 {
-	struct storm_run *run = &storm_run;
+	struct storm_run *sum = &runs[0];
+	unsigned int count = cpus_for(o, w);
 
 	print("%s/%s ...\n", w->name, mode->name);
-	prepare(run, o, w, mode);
-	clockevent_set_mode(mode);
-	w->run(run);
-	storm_check_end(run);
-	run->result.late_ns = quantiles_ns(&run->lateness);
-	run->result.set_cycles = quantiles(&run->set_cycles);
-	*result = run->result;
+	for (unsigned int i = 0; i < count; i++)
+		prepare(&runs[i], i, o, w, mode);
+	smp_call(count, run_part);
+	for (unsigned int i = 1; i < count; i++)
+		add(sum, &runs[i]);
+	sum->result.late_ns = quantiles_ns(&sum->lateness);
+	sum->result.set_cycles = quantiles(&sum->set_cycles);
+	*result = sum->result;
 	judge(result);
 }
 
@@ -111,10 +183,13 @@ static void run_workload(const struct storm_options *o,
 	static struct storm_result results[STORM_MODES];
 	unsigned int count = 0;
 
+	if (!cpus_for(o, w)) {
+		print("workload %s left out: it needs %u CPUs\n", w->name, w->group);
+		return;
+	}
 	for (unsigned int i = 0; i < STORM_MODES; i++)
 		if (usable >> i & 1)
 			run_mode(o, w, modes[i], &results[count++]);
-	clockevent_set_mode(&deadline_eager);
 	storm_table(results, count);
 	for (unsigned int i = 0; i < count; i++)
 		storm_json(&results[i], o->host);
@@ -146,7 +221,8 @@ static void print_total(void)
 
 	counts_read(&total);
 	if (total.from_host)
-		print("exits since creation: %lu\n", total.value[COUNT_EXITS]);
+		print("exits since creation%s: %lu\n",
+		      smp_count() > 1 ? ", CPU 0" : "", total.value[COUNT_EXITS]);
 }
 
 static enum exit_code print_verdict(void)

@@ -14,7 +14,7 @@
 
 static void woken(struct hrtimer *timer)
 {
-	storm_fired(&storm_run, (struct storm_timer *)timer);
+	storm_fired(storm_this_run(), (struct storm_timer *)timer);
 }
 
 static uint64_t shortest(const struct storm_run *run)

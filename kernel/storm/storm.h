@@ -32,7 +32,8 @@ struct storm_workload {
 	const char *name;
 	const char *what; /* one line for the table's title */
 	uint64_t ops, timers, timeout_ns; /* defaults */
-	uint64_t max_timers;
+	uint64_t min_timers, max_timers; /* whatever timers= says */
+	unsigned int group; /* CPUs that work together; 0: each for itself */
 	void (*run)(struct storm_run *run);
 };
 
@@ -45,7 +46,10 @@ struct storm_quantiles {
 struct storm_result {
 	const struct storm_workload *workload;
 	const struct deadline_ops *mode;
-	uint64_t ops, timers, timeout_ns, seed;
+	unsigned int cpus;
+	uint64_t ops;	 /* of all CPUs together, as all counts below */
+	uint64_t timers; /* of each CPU */
+	uint64_t timeout_ns, seed;
 	uint64_t ns, msr_writes, interrupts, spurious;
 	uint64_t lost, early; /* of the whole run */
 	bool unbalanced;      /* started is not fired + cancelled + lost */
@@ -53,11 +57,12 @@ struct storm_result {
 	struct counts exits;
 };
 
-/* One run while it goes on. */
+/* One CPU's part of a run while it goes on. No other CPU touches it meanwhile. */
 struct storm_run {
 	const struct storm_options *options;
-	struct storm_result result;
+	struct storm_result result; /* ops: this CPU's share */
 	struct storm_timer *timers;
+	struct storm_timer *closed; /* rearm: connections whose timer has fired */
 	uint64_t timeout;      /* cycles */
 	uint64_t slack;	       /* cycles; workloads set it that have use for it */
 	uint64_t random;       /* state of random.h */
@@ -69,24 +74,32 @@ struct storm_run {
 	struct histogram lateness, set_cycles; /* both in cycles */
 };
 
-/* rearm.c, sleep.c, expire.c */
-extern const struct storm_workload storm_sleep, storm_rearm, storm_expire;
+/* One file each. */
+extern const struct storm_workload storm_sleep, storm_rearm, storm_expire,
+	storm_cancel, storm_earlier, storm_idle, storm_tcp_rr, storm_mixed;
 
-/* The only run at a time: callbacks find it here. */
-extern struct storm_run storm_run;
+/* run.c: this CPU's part of the run. Callbacks find it here. */
+struct storm_run *storm_this_run(void);
 
-/* run.c: everything the options ask for; returns how the guest should end. */
+/* How many CPUs there should be for these options, where they do not say. */
+unsigned int storm_cpus(const struct storm_options *options);
+
+/* Everything the options ask for; returns how the guest should end. */
 enum exit_code storm_main(const struct storm_options *options);
 
 /*
  * check.c: starting and firing with a record. Interrupts off for start, stop and
- * fired; begin and end are called with interrupts on.
+ * fired; begin and end are called with interrupts on. Begin waits until all CPUs of
+ * the run have come to it.
  */
 void storm_check_begin(struct storm_run *run, hrtimer_callback callback);
 void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due);
 void storm_stop(struct storm_run *run, struct storm_timer *t);
 void storm_fired(struct storm_run *run, struct storm_timer *t);
 void storm_check_end(struct storm_run *run);
+
+/* Leaves every timer of this CPU to fire. Interrupts on. */
+void storm_drain(void);
 
 /* window.c: what is between open and close is counted and measured. */
 void storm_open(struct storm_run *run);

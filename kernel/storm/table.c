@@ -175,10 +175,14 @@ static void print_head(const struct storm_result *results, unsigned int count)
 	const struct storm_result *r = results;
 	char us[40];
 
-	print("\n%s: %s\n", r->workload->name, r->workload->what);
-	print("%'lu operations, %'lu timer%s, timeout %s us, seed %lu, exits "
+	print("\n%s: %s", r->workload->name, r->workload->what);
+	if (r->cpus > 1)
+		print(", on %u CPUs", r->cpus);
+	print("\n");
+	print("%'lu operations, %'lu timer%s%s, timeout %s us, seed %lu, exits "
 	      "counted by the %s\n\n",
 	      r->ops, r->timers, r->timers == 1 ? "" : "s",
+	      r->cpus == 1 ? "" : " a CPU",
 	      print_fixed(us, sizeof(us), (int64_t)(r->timeout_ns / 1000), 0),
 	      r->seed, r->exits.from_host ? "host" : "guest");
 	print_label("");

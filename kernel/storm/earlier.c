@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Workload "earlier": stands for nothing that anybody runs on purpose, but for the
+ * worst case: each deadline is earlier than the one before, as where a scheduler
+ * keeps finding something more urgent. Every mode must write each of them, and what
+ * lazy does besides is wasted. It shows by how much.
+ *
+ * One timer moves towards the present, in equal steps down to half the timeout, so
+ * that it fires only after the last.
+ */
+#include "kernel/cpu.h"
+#include "kernel/storm/storm.h"
+
+static void too_slow(struct hrtimer *timer)
+{
+	storm_fired(storm_this_run(), (struct storm_timer *)timer);
+}
+
+static void earlier_run(struct storm_run *run)
+{
+	uint64_t step = run->timeout / 2 / run->result.ops, due = 0;
+
+	storm_check_begin(run, too_slow);
+	storm_open(run);
+	for (uint64_t i = 0; i < run->result.ops; i++) {
+		irq_disable();
+		due = i ? due - step : rdtsc() + run->timeout;
+		storm_start(run, run->timers, due);
+		if (i == run->result.ops / 2)
+			storm_fault(run, run->timers);
+		irq_enable();
+	}
+	storm_close(run);
+	storm_drain();
+}
+
+const struct storm_workload storm_earlier = {
+	.name = "earlier",
+	.what = "each deadline before the last, the worst case",
+	.ops = 5000,
+	.timers = 1,
+	.timeout_ns = 1000000000,
+	.max_timers = 1,
+	.run = earlier_run,
+};
