@@ -20,6 +20,9 @@ QEMU = ["qemu-system-x86_64", "-accel", "tcg", "-display", "none",
         "-serial", "stdio", "-monitor", "none", "-m", "128", "-no-reboot"]
 DEBUG_EXIT = ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
 
+WORKLOADS = ("sleep", "rearm", "expire", "cancel", "idle", "tcp_rr", "mixed", "earlier")
+TWO = ("-smp", "2")  # tcp_rr needs a peer
+
 SUCCESS, FAILURE, PANIC, USAGE, TIMED_OUT = 33, 35, 37, 39, "timed out"
 
 RUN_KEYS = ["workload", "mode", "host", "cpus", "ops", "timers", "seed", "ns",
@@ -62,22 +65,21 @@ def runs_of(output):
 
 @pytest.fixture(scope="module")
 def small():
-    status, output = boot("ops=200 timers=10 timeout=5ms seed=7 host=test-1")
+    status, output = boot("ops=200 timers=10 timeout=5ms seed=7 host=test-1", *TWO)
     assert status == SUCCESS, output
     return output
 
 
 def test_all_workloads_run_in_both_modes(small):
     pairs = [(r["workload"], r["mode"]) for r in runs_of(small)]
-    assert pairs == [(w, m) for w in ("sleep", "rearm", "expire")
-                     for m in ("eager", "rearm")]
-    assert small.splitlines()[-1] == "sloth: 6 runs, all passed"
+    assert pairs == [(w, m) for w in WORKLOADS for m in ("eager", "rearm")]
+    assert small.splitlines()[-1] == "sloth: 16 runs, all passed"
 
 
 def test_banner_names_the_machine(small):
     for line in (r"Sloth \d", r"cpu +\S", r"hypervisor +TCGTCGTCGTCG",
                  r"clock +TSC, [\d,]+\.\d{3} MHz by \S.*invariant",
-                 r"local APIC +xAPIC, timer one-shot",
+                 r"cpus +2 of 2 started", r"local APIC +xAPIC, timer one-shot",
                  r"lazy +not offered by the host: not a KVM guest"):
         assert re.search("^" + line, small, re.MULTILINE), line
 
@@ -92,12 +94,14 @@ def test_json_has_exactly_the_fixed_keys(small):
 def test_json_tells_what_was_run(small):
     for run in runs_of(small):
         assert (run["host"], run["cpus"], run["ops"], run["seed"]) == \
-            ("test-1", 1, 200, 7)
-        assert run["timers"] == (1 if run["workload"] == "sleep" else 10)
+            ("test-1", 2 if run["workload"] == "tcp_rr" else 1, 200, 7)
+        assert run["timers"] == {"sleep": 1, "earlier": 1, "idle": 2, "tcp_rr": 2}.get(
+            run["workload"], 10)
         assert run["ns"] > 0 and run["lost"] == run["early"] == 0
         for key in ("late_ns", "set_cycles"):
             values = list(run[key].values())
-            if run["workload"] == "rearm" and key == "late_ns" and None in values:
+            if key == "late_ns" and None in values:
+                assert run["workload"] in ("rearm", "cancel", "tcp_rr", "earlier")
                 assert values == [None] * 3  # no timer was due while it was measured
             else:
                 assert values == sorted(values)
@@ -120,7 +124,7 @@ def test_the_table_fits_and_shows_each_row(small):
                 "timer interrupts", "kicks", "kicks re-armed", "kicks cancelled",
                 "halt-sync", "spurious", "lost", "early", "late p99, us",
                 "set p50, cycles", "run time, ms"):
-        assert len(re.findall(rf"^  {row}  ", small, re.MULTILINE)) == 3, row
+        assert len(re.findall(rf"^  {row}  ", small, re.MULTILINE)) == len(WORKLOADS), row
 
 
 def test_eager_writes_each_change_and_rearm_hardly_any():
@@ -181,7 +185,8 @@ def test_extreme_options_run(options):
 
 
 @pytest.mark.parametrize("options, named", [
-    ("storm=foo", "'foo' in storm=foo (valid: sleep, rearm, expire, all)"),
+    ("storm=foo", "'foo' in storm=foo (valid: sleep, rearm, expire, cancel, idle,"
+     " tcp_rr, mixed, earlier, all)"),
     ("mode=fast", "'fast'"),
     ("ops=0", "ops=0 is too small"),
     ("timers=0", "timers=0 is too small"),
@@ -189,6 +194,10 @@ def test_extreme_options_run(options):
     ("ops=many", "ops=many is not a number"),
     ("timeout=11s", "timeout=11s is too large"),
     ("opps=5", "'opps'"),
+    ("cpus=0", "cpus=0 is too small"),
+    ("cpus=17", "cpus=17 is too large"),
+    ("cpus=4 timers=25001", "timers=25001: at most 25000 on each of 4 CPUs"),
+    ("pveoi=maybe", "'maybe' in pveoi=maybe (valid: on, off)"),
     ("ops=", "ops= is empty"),
     ("seed=1 seed=1", "given twice"),
     ("fast", "'fast'"),
@@ -207,11 +216,11 @@ def test_lazy_alone_fails_where_it_is_not_offered():
     assert output.splitlines()[-1].startswith("sloth: FAILED: no mode")
 
 
-@pytest.mark.parametrize("workload", ["sleep", "rearm", "expire"])
+@pytest.mark.parametrize("workload", WORKLOADS)
 @pytest.mark.parametrize("fault", ["lost", "early"])
 def test_a_wrong_timer_fails_the_run(fault, workload):
     status, output = boot(f"storm={workload} ops=100 timers=10 timeout=20ms "
-                          f"fault={fault}")
+                          f"fault={fault}", *TWO)
     assert status == FAILURE, output
     assert runs_of(output)[0][fault] == 1
     assert sum(r["lost"] + r["early"] for r in runs_of(output)) == 1
@@ -219,6 +228,47 @@ def test_a_wrong_timer_fails_the_run(fault, workload):
         f"sloth: FAILED: 1 of 2 runs, first {workload}/eager: 1 lost, 0 early"
         if fault == "lost" else
         f"sloth: FAILED: 1 of 2 runs, first {workload}/eager: 0 lost, 1 early")
+
+
+@pytest.mark.parametrize("cpus", [1, 3, 4, 16])
+def test_on_many_cpus_each_does_its_share(cpus):
+    status, output = boot(f"storm=all mode=eager ops=240 timers=10 timeout=20ms cpus={cpus}",
+                          "-smp", str(cpus))
+    assert status == SUCCESS, output
+    runs = {run["workload"]: run for run in runs_of(output)}
+    assert f"cpus         {cpus} of {cpus} started\n" in output
+    assert (output.count("workload tcp_rr left out: it needs 2 CPUs") == 1) == (cpus == 1)
+    assert set(runs) == set(WORKLOADS) - ({"tcp_rr"} if cpus == 1 else set())
+    for run in runs.values():
+        assert run["cpus"] == (cpus // 2 * 2 if run["workload"] == "tcp_rr" else cpus)
+        assert run["ops"] == -(-240 // run["cpus"]) * run["cpus"]
+        assert (run["lost"], run["early"]) == (0, 0)
+    # What one CPU writes once an operation, all of them do: the parts are added up.
+    assert runs["earlier"]["msr_writes"] >= runs["earlier"]["ops"]
+    assert runs["sleep"]["interrupts"] >= runs["sleep"]["ops"]
+
+
+def test_more_cpus_than_there_are_is_an_error():
+    status, output = boot("storm=sleep ops=10 cpus=3", *TWO, limit=60)
+    assert status == USAGE, output
+    assert output == "sloth: cpus=3: this machine has 2\n"
+
+
+def test_a_cpu_that_panics_stops_the_others():
+    status, output = boot("storm=rearm mode=eager ops=1000000 cpus=2 fault=panic", *TWO, limit=60)
+    assert status == PANIC
+    assert output.splitlines()[-1] == "PANIC: fault=panic was asked for"
+
+
+def test_one_tick_more_is_one_interrupt_more():
+    counts = []
+    for tick in ("0", "5ms"):
+        status, output = boot(f"storm=idle mode=eager ops=20 timeout=100ms tick={tick}")
+        assert status == SUCCESS, output
+        run, = runs_of(output)
+        counts.append((run["interrupts"], run["ns"] / 5e6))
+    assert counts[0][0] <= 25
+    assert counts[1][0] > 20 + counts[1][1] / 4, counts
 
 
 def test_panic_is_a_status_of_its_own():

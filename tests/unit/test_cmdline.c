@@ -30,11 +30,13 @@ static int parse(const char *line)
 		assert_null(strchr(c.error, '\n'));     \
 	} while (0)
 
+#define ALL ((1 << STORM_WORKLOADS) - 1)
+
 static void defaults(void **state)
 {
 	(void)state;
 	assert_int_equal(parse(""), 0);
-	assert_int_equal(o.workloads, 7);
+	assert_int_equal(o.workloads, ALL);
 	assert_int_equal(o.modes, 7);
 	assert_int_equal(o.ops, 0);
 	assert_int_equal(o.seed, 1);
@@ -48,7 +50,7 @@ static void all_options(void **state)
 	(void)state;
 	assert_int_equal(parse("  storm=rearm,sleep mode=lazy ops=10 timers=3 "
 			       "timeout=5ms seed=0 repeat=9 order=random host=tcg-6.1 "
-			       "fault=early end=halt "), 0);
+			       "fault=early end=halt cpus=4 pveoi=off tick=4ms "), 0);
 	assert_int_equal(o.workloads, 1 << STORM_SLEEP | 1 << STORM_REARM);
 	assert_int_equal(o.modes, 1 << STORM_LAZY);
 	assert_int_equal(o.ops, 10);
@@ -60,6 +62,23 @@ static void all_options(void **state)
 	assert_string_equal(o.host, "tcg-6.1");
 	assert_int_equal(o.fault, STORM_FAULT_EARLY);
 	assert_int_equal(o.end, STORM_END_HALT);
+	assert_int_equal(o.cpus, 4);
+	assert_int_equal(o.pveoi, STORM_OFF);
+	assert_int_equal(o.tick, 4000000);
+}
+
+static void do_not_go_together(void **state)
+{
+	(void)state;
+	for (unsigned int cpus = 1; cpus <= STORM_MAX_CPUS; cpus++) {
+		storm_options_begin(&o, &c);
+		o.cpus = cpus;
+		o.timers = STORM_MAX_TIMERS / cpus;
+		assert_int_equal(storm_options_end(&o, &c), 0);
+		o.timers++;
+		assert_int_equal(storm_options_end(&o, &c), -1);
+	}
+	assert_string_equal(c.error, "sloth: timers=6251: at most 6250 on each of 16 CPUs");
 }
 
 static void durations(void **state)
@@ -107,7 +126,7 @@ static void names(void **state)
 {
 	(void)state;
 	REFUSES("storm=foo", "sloth: unknown workload 'foo' in storm=foo "
-			     "(valid: sleep, rearm, expire, all)");
+			     "(valid: sleep, rearm, expire, cancel, idle, tcp_rr, mixed, earlier, all)");
 	REFUSES("mode=eager,fast", "sloth: unknown mode 'fast' in "
 				   "mode=eager,fast (valid: eager, rearm, lazy, all)");
 	REFUSES("order=last",
@@ -118,7 +137,8 @@ static void names(void **state)
 	REFUSES_NAMING("storm=sleeps", "'sleeps'");
 	REFUSES_NAMING("order=all", "'all'");
 	assert_int_equal(parse("storm=all mode=all"), 0);
-	assert_int_equal(o.workloads & o.modes, 7);
+	assert_int_equal(o.workloads, ALL);
+	assert_int_equal(o.modes, 7);
 }
 
 static void words(void **state)
@@ -144,7 +164,8 @@ static void long_words(void **state)
 	line[sizeof(line) - 1] = '\0';
 	REFUSES_NAMING(line, "xxx...");
 	memcpy(line, "storm=", 6);
-	REFUSES_NAMING(line, "(valid: sleep, rearm, expire, all)");
+	REFUSES_NAMING(line, "(valid: sleep, rearm, expire, cancel, idle, tcp_rr, mixed, "
+			     "earlier, all)");
 	memcpy(line, "host=y", 6);
 	REFUSES_NAMING(line, "not a label");
 }
@@ -183,6 +204,8 @@ int main(void)
 		CHECK_THAT(words, "a malformed word is named"),
 		CHECK_THAT(long_words, "a very long word is cut in the message"),
 		CHECK_THAT(a_word_with_a_space, "a space in a word is no separator"),
+		CHECK_THAT(do_not_go_together,
+			   "more timers than there is memory for are refused"),
 		CHECK_THAT(image_path, "the image's path is skipped, if it is there"),
 	};
 
