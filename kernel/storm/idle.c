@@ -61,9 +61,9 @@ static void idle_run(struct storm_run *run)
 const struct storm_workload storm_idle = {
 	.name = "idle",
 	.what = "long sleeps",
-	.ops = 100,
+	.ops = 200,
 	.timers = 2,
-	.timeout_ns = 50000000,
+	.timeout_ns = 30000000,
 	.min_timers = 2,
 	.max_timers = 2,
 	.run = idle_run,

@@ -47,20 +47,24 @@ static const struct storm_result *find_eager(const struct storm_result *results,
 	return NULL;
 }
 
+#define LARGEST_LOSS 9999 /* in 0.1 %: what fits the column */
+
 /* How much less than eager's, as "99.9 %"; "-" where that means nothing. */
 static const char *saved(char *buf, size_t size, const struct storm_result *r,
 			 const struct storm_result *eager, unsigned int index)
 {
 	char number[40];
-	int64_t was, is;
+	int64_t was, is, less;
 
 	if (!eager || !eager->exits.known[index] || !r->exits.known[index] ||
 	    !eager->exits.value[index])
 		return "-";
 	was = (int64_t)eager->exits.value[index];
 	is = (int64_t)r->exits.value[index];
-	print_to(buf, size, "%s %%",
-		 print_fixed(number, sizeof(number), (was - is) * 1000 / was, 1));
+	less = (was - is) * 1000 / was;
+	print_to(buf, size, "%s%s %%", less < -LARGEST_LOSS ? "<" : "",
+		 print_fixed(number, sizeof(number),
+			     less < -LARGEST_LOSS ? -LARGEST_LOSS : less, 1));
 	return buf;
 }
 
