@@ -91,6 +91,11 @@ def parser():
     bench.add_argument("--timers", type=between(1, 10_000_000), action="append", metavar="N",
                        help="measure with N timers instead of 1,000, 100,000 and 1,000,000")
 
+    compare = commands.add_parser("compare", allow_abbrev=False, help="two results files side by"
+                                  " side: medians, spread and change")
+    compare.add_argument("first", metavar="A.jsonl")
+    compare.add_argument("second", metavar="B.jsonl")
+
     build = commands.add_parser("build-modules", allow_abbrev=False, help="build the patched KVM"
                                 " modules and print the directory they are in")
     kernel(build)
@@ -144,6 +149,11 @@ def command_bench(options):
     return bench.command(options)
 
 
+def command_compare(options):
+    from lab import compare
+    return compare.command(options)
+
+
 def command_build_modules(options):
     print(modules.build(options.kernel or modules.default_series()))
     return 0
@@ -171,7 +181,7 @@ def main(words):
             with_bochs = getattr(options, "host", "") == "bochs" or "bochs" in extras
             return 101 if with_bochs else 100
         commands = {"run": command_run, "host": command_host, "test": command_test,
-                    "bench": command_bench,
+                    "bench": command_bench, "compare": command_compare,
                     "build-modules": command_build_modules,
                     "host-package": command_host_package}
         return commands[options.command](options)

@@ -342,6 +342,41 @@ def test_a_broken_result_is_an_error():
         run.verdict(run.SUCCESS, serial)
 
 
+def files_of(tmp_path, **files):
+    for name, rows in files.items():
+        (tmp_path / name).write_text(results.as_text(rows))
+    return [tmp_path / name for name in files]
+
+
+def test_compare_takes_medians_and_says_what_changed(sloth, tmp_path):
+    def of(exits):
+        return a_row(ops=100, exits={"source": "host", **dict.fromkeys(results.COUNTS, exits)})
+
+    first, second = files_of(tmp_path, a=[of(100), of(300), of(200)],
+                             b=[of(150), a_row(workload="other")])
+    done = sloth("compare", first, second)
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if "exits per op" in line)
+    assert line.split() == ["exits", "per", "op", "2.000", "(1.000", "to", "3.000)", "1.500",
+                            "-25.0", "%"]
+    assert re.search(r"only in \S*/b, .*: other/", done.stderr)
+
+
+@pytest.mark.parametrize("text, said", [
+    (json.dumps(a_row())[:-20] + "\n", r":1: not JSON"),
+    (json.dumps(a_row()) + "\n{}\n", r":2: workload is not a string"),
+    ("", "no results in it"),
+    (json.dumps(a_row(workload="other")), "no run in common"),
+])
+def test_compare_names_what_is_wrong_with_a_file(sloth, tmp_path, text, said):
+    good, = files_of(tmp_path, good=[a_row()])
+    (tmp_path / "bad").write_text(text)
+    done = sloth("compare", good, tmp_path / "bad")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.search(said, done.stderr)
+    assert sloth("compare", good, tmp_path / "absent").returncode == 2
+
+
 @pytest.mark.parametrize("status, code", [(35, 1), (37, 1), (1, 1)])
 def test_verdict_of_a_failed_guest(status, code, capsys):
     serial = results.Serial()
