@@ -367,7 +367,7 @@ def test_compare_takes_medians_and_says_what_changed(sloth, tmp_path):
     (json.dumps(a_row()) + "\n{}\n", r":2: workload is not a string"),
     ("", "no results in it"),
     (json.dumps(a_row(workload="other")), "no run in common"),
-])
+], ids=["truncated", "empty object", "empty", "another"])
 def test_compare_names_what_is_wrong_with_a_file(sloth, tmp_path, text, said):
     good, = files_of(tmp_path, good=[a_row()])
     (tmp_path / "bad").write_text(text)
