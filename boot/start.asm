@@ -1,6 +1,6 @@
 ; SPDX-License-Identifier: MIT
 ;
-; The multiboot header and the way from the loader to C.
+; The multiboot header, the PVH note, and the way from the loader to C.
 ;
 ; boot_entry: a multiboot 1 loader (QEMU's -kernel, GRUB) jumps here with
 ; EAX = 0x2badb002, EBX = physical address of its information structure, 32-bit
@@ -8,12 +8,19 @@
 ; (Multiboot Specification 0.6.96, section 3.2). .bss is zero: both loaders see
 ; to that.
 ;
+; pvh_entry: a PVH loader (QEMU's microvm, Firecracker, Xen) jumps here in the same
+; state, but with EBX = physical address of struct hvm_start_info, and EAX undefined
+; (Xen docs/misc/pvh.pandoc). The note tells it where.
+;
 ; It identity-maps the first 4 GiB with 2 MiB pages, turns on long mode and
 ; calls kernel_main(magic, info) in kernel/main.c on a stack of 64 KiB.
 ; kernel_main does not return.
 
 MB_MAGIC	equ 0x1badb002
 MB_FLAGS	equ 0x00000003		; align modules, tell memory size
+
+XEN_PHYS32_ENTRY equ 18
+PVH_STARTED	equ 0x336ec578		; as the structure begins, for kernel_main
 
 PTE_PRESENT	equ 1 << 0
 PTE_WRITE	equ 1 << 1
@@ -33,6 +40,11 @@ EXIT_PANIC	equ 0x12		; as in drivers/debug_exit.h
 	section .multiboot align=4
 	dd MB_MAGIC, MB_FLAGS, -(MB_MAGIC + MB_FLAGS)
 
+	section .note.pvh note alloc noexec nowrite align=4
+	dd 4, 4, XEN_PHYS32_ENTRY	; lengths of name and value, type
+	db "Xen", 0
+	dd pvh_entry
+
 	section .text
 	bits 32
 	global boot_entry
@@ -40,6 +52,8 @@ EXIT_PANIC	equ 0x12		; as in drivers/debug_exit.h
 	global boot_gdt
 	extern kernel_main
 
+pvh_entry:
+	mov	eax, PVH_STARTED
 boot_entry:
 	cli
 	cld

@@ -18,6 +18,7 @@
 #include "kernel/storm/options.h"
 #include "kernel/storm/storm.h"
 
+#define PVH_STARTED		0x336ec578 /* boot/start.asm */
 #define MULTIBOOT_LOADED	0x2badb002
 #define MULTIBOOT_HAS_CMDLINE	(1u << 2)
 #define MULTIBOOT_HAS_LOADER	(1u << 9)
@@ -31,27 +32,53 @@ struct multiboot_info {
 	uint32_t loader;
 };
 
-/* boot/start.asm calls it with what the loader left in EAX and EBX. */
-_Noreturn void kernel_main(uint32_t magic, const struct multiboot_info *info);
+/* Xen public/arch-x86/hvm/start_info.h: begins with PVH_STARTED. */
+struct pvh_info {
+	uint32_t magic, version, flags, modules;
+	uint64_t module_list, cmdline, rsdp;
+};
+
+/* What both kinds of loader tell. */
+static struct {
+	const char *cmdline, *loader; /* NULL: not told */
+	uint64_t rsdp;		      /* 0: not told */
+} boot;
+
+/*
+ * boot/start.asm calls it with what a multiboot loader left in EAX and EBX, or with
+ * PVH_STARTED and EBX.
+ */
+_Noreturn void kernel_main(uint32_t magic, const void *info);
 
 static struct storm_options options;
 
-static const char *pointer_if(bool valid, uint32_t address)
+static const char *pointer_if(bool valid, uint64_t address)
 {
 	return valid ? (const char *)(uintptr_t)address : NULL;
 }
 
+static void read_multiboot(const struct multiboot_info *info)
+{
+	boot.cmdline = pointer_if(info->flags & MULTIBOOT_HAS_CMDLINE,
+				  info->cmdline);
+	boot.loader = pointer_if(info->flags & MULTIBOOT_HAS_LOADER, info->loader);
+}
+
+static void read_pvh(const struct pvh_info *info)
+{
+	if (info->magic != PVH_STARTED)
+		panic("not started by a PVH loader (%x)", info->magic);
+	boot.cmdline = pointer_if(info->cmdline != 0, info->cmdline);
+	boot.rsdp = info->rsdp;
+}
+
 /* A bad command line ends the run before it has begun. */
-static void read_command_line(const struct multiboot_info *info)
+static void read_command_line(void)
 {
 	struct cmdline c;
-	const char *line = pointer_if(info->flags & MULTIBOOT_HAS_CMDLINE,
-				      info->cmdline);
-	const char *loader = pointer_if(info->flags & MULTIBOOT_HAS_LOADER,
-					info->loader);
 
 	storm_options_begin(&options, &c);
-	if (cmdline_line(&c, cmdline_skip_image(line, loader)) == 0 &&
+	if (cmdline_line(&c, cmdline_skip_image(boot.cmdline, boot.loader)) == 0 &&
 	    storm_options_end(&options, &c) == 0)
 		return;
 	print("%s\n", c.error);
@@ -87,7 +114,8 @@ static void start_cpus(void)
 {
 	unsigned int wanted = options.cpus ? (unsigned int)options.cpus
 					   : storm_cpus(&options);
-	unsigned int running = smp_start(wanted, options.pveoi == STORM_ON);
+	unsigned int running = smp_start(wanted, boot.rsdp,
+					 options.pveoi == STORM_ON);
 
 	irq_enable();
 	if (!options.cpus || running == options.cpus)
@@ -96,16 +124,20 @@ static void start_cpus(void)
 	machine_end(EXIT_USAGE_CODE);
 }
 
-_Noreturn void kernel_main(uint32_t magic, const struct multiboot_info *info)
+_Noreturn void kernel_main(uint32_t magic, const void *info)
 {
 	enum exit_code code;
 
 	serial_init();
 	smp_first_cpu();
 	panic_catch_exceptions();
-	if (magic != MULTIBOOT_LOADED)
-		panic("not started by a multiboot loader (%x)", magic);
-	read_command_line(info);
+	if (magic == MULTIBOOT_LOADED)
+		read_multiboot(info);
+	else if (magic == PVH_STARTED)
+		read_pvh(info);
+	else
+		panic("not started by a multiboot or PVH loader (%x)", magic);
+	read_command_line();
 	start_machine();
 	start_cpus();
 	banner_print();

@@ -103,23 +103,20 @@ static unsigned int present;
 
 unsigned int smp_present(void)
 {
-	if (!present)
-		present = acpi_find_cpus(0, ids, CPUS_MAX);
-	if (!present)
-		present = 1;
 	return present;
 }
 
-unsigned int smp_start(unsigned int count, bool pv_eoi)
+unsigned int smp_start(unsigned int count, uint64_t rsdp, bool pv_eoi)
 {
-	unsigned int there = smp_present();
-
+	present = acpi_find_cpus(rsdp, ids, CPUS_MAX);
+	if (!present)
+		present = 1; /* only this one, whose id is not in the list */
 	trap_handle(VECTOR_WAKE, woken);
 	want_pv_eoi = pv_eoi;
 	smp_cpu_ready();
 	memcpy((void *)(uintptr_t)AP_PAGE, ap_trampoline,
 	       (size_t)(ap_trampoline_end - ap_trampoline));
-	for (unsigned int i = 0; i < there && i < CPUS_MAX && running < count; i++)
+	for (unsigned int i = 0; i < present && i < CPUS_MAX && running < count; i++)
 		if (ids[i] != cpus[0].lapic_id)
 			start_one(&cpus[running], ids[i]);
 	return running;

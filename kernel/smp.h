@@ -24,14 +24,18 @@ void smp_first_cpu(void);
  */
 void smp_cpu_ready(void);
 
-/* How many CPUs ACPI tells of, at least 1; at most CPUS_MAX are ever started. */
+/*
+ * How many CPUs ACPI tells of, at least 1; at most CPUS_MAX are ever started. After
+ * smp_start().
+ */
 unsigned int smp_present(void);
 
 /*
- * Starts CPUs until `count` run, or as many as there are; returns how many run. On
- * CPU 0, interrupts off, once. Panics if one that should be there does not come.
+ * Starts CPUs until `count` run, or as many as there are; returns how many run. `rsdp`
+ * as for acpi_find_cpus(). On CPU 0, interrupts off, once. Panics if one that should be
+ * there does not come.
  */
-unsigned int smp_start(unsigned int count, bool pv_eoi);
+unsigned int smp_start(unsigned int count, uint64_t rsdp, bool pv_eoi);
 
 /* How many run. */
 unsigned int smp_count(void);

@@ -311,6 +311,13 @@ def test_a_32_bit_cpu_is_told_so():
     assert (status, output) == (PANIC, "sloth: this CPU has no 64-bit mode\n")
 
 
+def test_a_machine_without_a_clock_is_told_so():
+    """microvm starts the kernel by PVH; without KVM nothing there tells the frequency."""
+    status, output = boot("storm=sleep ops=10", "-M", "microvm", limit=60)
+    assert status == PANIC, output
+    assert output.splitlines()[-1] == "PANIC: no way to find the frequency of the TSC"
+
+
 def test_grub_boots_the_iso_up_to_the_table():
     status, output = emulate([*DEBUG_EXIT, "-cdrom", str(ISO)], limit=60)
     assert status in (SUCCESS, TIMED_OUT), output

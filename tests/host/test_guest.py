@@ -28,10 +28,13 @@ GUESTS = {
     "two": ["storm=rearm,cancel,tcp_rr,sleep", "ops=4000", "cpus=2"],
     "four": ["storm=rearm,cancel,tcp_rr,sleep", "ops=4000", "cpus=4"],
     "earlier": ["storm=earlier", "ops=3000"],
+    "microvm": ["storm=sleep,tcp_rr", "ops=500", "cpus=2"],
     "lost": ["storm=sleep", "ops=50", "fault=lost"],
     "early": ["storm=sleep", "ops=5", "timeout=200ms", "fault=early"],
     "exception": ["storm=sleep", "ops=50", "fault=exception"],
 }
+
+MACHINES = {"microvm": ["-M", "microvm"]}  # a PVH loader; the others are multiboot's
 
 EXPECTED = {**dict.fromkeys(GUESTS, run.SUCCESS), "lost": run.FAILED, "early": run.FAILED,
             "exception": run.PANIC}
@@ -56,7 +59,7 @@ cp /tmp/halt.serial "$SLOTH_SHARE"
 
 def lines_for(names):
     for name in names:
-        command = shlex.join(run.guest_command(GUESTS[name], "tcg"))
+        command = shlex.join([*run.guest_command(GUESTS[name], "tcg"), *MACHINES.get(name, [])])
         # QEMU writes a byte at a time: into memory first, a 9p request for each takes long.
         yield (f'timeout -s KILL {EACH_LIMIT} {command} >/tmp/{name}.serial 2>&1;'
                f' echo $? >"$SLOTH_SHARE/{name}.status";'
