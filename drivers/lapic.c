@@ -164,7 +164,7 @@ static void send(uint32_t id, uint32_t what)
 		return;
 	}
 	while (reg_read(REG_ICR) & ICR_PENDING)
-		cpu_relax();
+		;
 	reg_write(REG_ICR_HIGH, id << 24);
 	reg_write(REG_ICR, what);
 }
@@ -180,7 +180,7 @@ static void wait_ns(uint64_t ns)
 	uint64_t end = rdtsc() + tsc_from_ns(ns);
 
 	while (rdtsc() < end)
-		cpu_relax();
+		;
 }
 
 void lapic_start_cpu(uint32_t id, uint32_t page)

@@ -81,6 +81,10 @@ _Noreturn void smp_ap_main(struct cpu *cpu)
 	}
 }
 
+/*
+ * Waits without PAUSE: QEMU's software CPU takes a lock for each, and a CPU that does
+ * nothing else keeps the emulator from its own timers.
+ */
 static void start_one(struct cpu *cpu, uint32_t id)
 {
 	unsigned int before = running;
@@ -94,7 +98,6 @@ static void start_one(struct cpu *cpu, uint32_t id)
 	while (running == before) {
 		if (rdtsc() > end)
 			panic("CPU %u (local APIC %u) does not start", before, id);
-		cpu_relax();
 	}
 }
 
@@ -149,8 +152,15 @@ void smp_call(unsigned int count, void (*function)(void))
 
 void smp_meet(unsigned int count)
 {
-	unsigned int all = (met++ / count + 1) * count;
+	unsigned int before = met++, all = (before / count + 1) * count;
 
+	irq_disable();
+	if (before + 1 == all) {
+		for (unsigned int i = 0; i < count; i++)
+			if (&cpus[i] != this_cpu())
+				smp_wake(&cpus[i]);
+	}
 	while (met < all)
-		cpu_relax();
+		cpu_wait();
+	irq_enable();
 }

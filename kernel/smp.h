@@ -50,8 +50,8 @@ void smp_call(unsigned int count, void (*function)(void));
 void smp_wake(struct cpu *cpu);
 
 /*
- * Returns when all of the `count` CPUs that smp_call() runs on have called it. Waits
- * without halting.
+ * Returns when all of the `count` CPUs that smp_call() runs on have called it. Waits in
+ * HLT. Interrupts on.
  */
 void smp_meet(unsigned int count);
 

@@ -126,12 +126,6 @@ static inline bool irq_enabled(void)
  */
 void cpu_wait(void);
 
-/* In a loop that waits for another CPU. */
-static inline void cpu_relax(void)
-{
-	__asm__ volatile("pause" : : : "memory");
-}
-
 static inline void mfence(void)
 {
 	__asm__ volatile("mfence" : : : "memory");
