@@ -40,7 +40,6 @@
 #define ICR_STARTUP	  (6u << 8)
 #define ICR_PENDING	  (1u << 12)
 #define ICR_ASSERT	  (1u << 14)
-#define ICR_OTHERS	  (3u << 18)
 #define DIVIDE_BY_1	  0x0b
 #define LARGEST_COUNT	  0xffffffffu
 
@@ -137,7 +136,6 @@ bool lapic_init(void)
 	outb(PIC1_DATA, 0xff);
 	outb(PIC2_DATA, 0xff);
 	enable();
-	lapic.ready = true;
 	if (!lapic.tsc_deadline && !calibrate())
 		return false;
 	timer_on();
@@ -193,10 +191,9 @@ void lapic_start_cpu(uint32_t id, uint32_t page)
 	send(id, ICR_ASSERT | ICR_STARTUP | page >> 12);
 }
 
-void lapic_nmi_others(void)
+void lapic_nmi(uint32_t id)
 {
-	if (lapic.ready)
-		send(0, ICR_OTHERS | ICR_ASSERT | ICR_NMI);
+	send(id, ICR_ASSERT | ICR_NMI);
 }
 
 uint32_t lapic_read_errors(void)

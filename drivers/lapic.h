@@ -17,7 +17,6 @@
 struct lapic {
 	bool x2apic;	   /* registers are MSRs, else memory */
 	bool tsc_deadline; /* else the timer is a one-shot down counter */
-	bool ready;	   /* registers can be used */
 };
 
 extern struct lapic lapic;
@@ -58,8 +57,8 @@ void lapic_ipi(uint32_t id, unsigned int vector);
  */
 void lapic_start_cpu(uint32_t id, uint32_t page);
 
-/* An NMI for all CPUs but this one. Any context, even too early. */
-void lapic_nmi_others(void);
+/* An NMI for the CPU with that LAPIC id. Any context. */
+void lapic_nmi(uint32_t id);
 
 /* Errors since the last call (SDM vol 3, 11.5.3), for the error vector. */
 uint32_t lapic_read_errors(void);

@@ -8,10 +8,10 @@
 
 #include "arch/x86/cpu.h"
 #include "arch/x86/trap.h"
-#include "drivers/lapic.h"
 #include "kernel/clockevent.h"
 #include "kernel/console.h"
 #include "kernel/print.h"
+#include "kernel/smp.h"
 
 static const char *const exception_names[TRAP_EXCEPTIONS] = {
 	[0] = "#DE divide error",
@@ -59,7 +59,7 @@ _Noreturn void panic(const char *format, ...)
 	irq_disable();
 	if (atomic_exchange(&panicking, true)) /* or the panic itself went wrong */
 		cpu_stop();
-	lapic_nmi_others();
+	smp_stop_others();
 	va_start(args, format);
 	print_va(text, sizeof(text), format, args);
 	va_end(args);

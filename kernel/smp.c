@@ -135,6 +135,13 @@ void smp_wake(struct cpu *cpu)
 	lapic_ipi(cpu->lapic_id, VECTOR_WAKE);
 }
 
+void smp_stop_others(void)
+{
+	for (unsigned int i = 0; i < running; i++)
+		if (&cpus[i] != this_cpu())
+			lapic_nmi(cpus[i].lapic_id);
+}
+
 void smp_call(unsigned int count, void (*function)(void))
 {
 	irq_disable();

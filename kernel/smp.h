@@ -50,6 +50,12 @@ void smp_call(unsigned int count, void (*function)(void));
 void smp_wake(struct cpu *cpu);
 
 /*
+ * Sends every other CPU that was started an NMI, which panic.c makes it stop at. (One
+ * that was not started is the firmware's, and might run anything.) Any context.
+ */
+void smp_stop_others(void);
+
+/*
  * Returns when all of the `count` CPUs that smp_call() runs on have called it. Waits in
  * HLT. Interrupts on.
  */

@@ -30,7 +30,7 @@ GUESTS = {
     "earlier": ["storm=earlier", "ops=3000"],
     "microvm": ["storm=sleep,tcp_rr", "ops=500", "cpus=2"],
     "lost": ["storm=sleep", "ops=50", "fault=lost"],
-    "early": ["storm=sleep", "ops=5", "timeout=200ms", "fault=early"],
+    "early": ["storm=sleep", "mode=eager", "ops=1", "timeout=5s", "fault=early"],
     "exception": ["storm=sleep", "ops=50", "fault=exception"],
 }
 
