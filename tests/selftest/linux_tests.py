@@ -272,7 +272,7 @@ def write_table(heading, text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--kernel", default=modules.DEFAULT)
+    parser.add_argument("--kernel", default=modules.default_series())
     parser.add_argument("--host", choices=HOSTS, default="tcg")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("names", nargs="*", metavar="TEST")
