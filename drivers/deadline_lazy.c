@@ -28,6 +28,16 @@ static const char *lazy_missing(void)
 	return 0;
 }
 
+/*
+ * A guest that was moved to a host without the feature would get a #GP. There
+ * `armed` stays 0, and the mode goes on as eager.
+ */
+static void write_msr(uint64_t value)
+{
+	if (kvm_has_feature(KVM_FEATURE_LAZY_TSCDEADLINE))
+		wrmsr(MSR_KVM_LAZY_TSCDEADLINE, value);
+}
+
 static void lazy_enable(struct deadline *d, uint64_t deadline)
 {
 	lapic_timer_program(&d->timer, deadline);
@@ -37,13 +47,13 @@ static void lazy_enable(struct deadline *d, uint64_t deadline)
 	for (int i = 0; i < 5; i++)
 		d->area.reserved[i] = 0;
 	compiler_barrier();
-	wrmsr(MSR_KVM_LAZY_TSCDEADLINE, (uintptr_t)&d->area | LAZY_ENABLE);
+	write_msr((uintptr_t)&d->area | LAZY_ENABLE);
 }
 
 static void lazy_disable(struct deadline *d)
 {
 	(void)d;
-	wrmsr(MSR_KVM_LAZY_TSCDEADLINE, 0);
+	write_msr(0);
 }
 
 static void lazy_set(struct deadline *d, uint64_t deadline)

@@ -27,7 +27,7 @@ struct kvm_clock {
 
 static bool present;
 static bool uses_vmmcall;
-static uint32_t features;
+static uint32_t features_leaf;
 static char signature[13] = "none";
 
 static struct cpuid_regs signature_at(uint32_t leaf)
@@ -68,8 +68,7 @@ void kvm_init(void)
 		struct cpuid_regs r = signature_at(leaf);
 
 		present = is_kvm(&r);
-		if (present)
-			features = cpuid(leaf + 1).eax;
+		features_leaf = leaf + 1;
 	}
 	if (!present)
 		signature_at(CPUID_HYPERVISOR_BASE);
@@ -87,7 +86,7 @@ const char *hypervisor_name(void)
 
 bool kvm_has_feature(unsigned int bit)
 {
-	return features >> bit & 1;
+	return present && cpuid(features_leaf).eax >> bit & 1;
 }
 
 int64_t kvm_hypercall(uint64_t number, uint64_t a0, uint64_t a1)

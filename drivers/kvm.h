@@ -26,7 +26,10 @@ bool kvm_present(void);
 /* The hypervisor's signature, twelve characters, or "none". */
 const char *hypervisor_name(void);
 
-/* True if KVM offers the feature with this bit number (0 to 31) to this CPU. */
+/*
+ * True if KVM offers the feature with this bit number (0 to 31) to this CPU. CPUID is
+ * asked each time, an exit: a guest may have been moved to another host meanwhile.
+ */
 bool kvm_has_feature(unsigned int bit);
 
 /*

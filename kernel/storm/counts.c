@@ -5,26 +5,31 @@
  */
 #include "kernel/storm/counts.h"
 
+#include "arch/x86/cpu.h"
 #include "drivers/kvm.h"
+#include "drivers/lapic.h"
 #include "kernel/cpu.h"
 
+/* Interrupts are off, so that both counts are of one moment. */
 void counts_read(struct counts *counts)
 {
 	uint64_t buffer[COUNTS]; /* where it lies is its physical address, too */
-	int64_t size = kvm_hypercall(KVM_HC_EXIT_COUNTS, (uintptr_t)buffer,
-				     sizeof(buffer));
+	bool interrupts = irq_enabled();
+	int64_t size;
 
-	*counts = (struct counts){ .from_host = size >= 0 };
-	if (size < 0) {
-		counts->known[COUNT_TSC_DEADLINE] = true;
-		counts->value[COUNT_TSC_DEADLINE] =
-			this_cpu()->clockevent.deadline.timer.writes;
-		return;
-	}
-	for (uint64_t i = 0; i < COUNTS && (i + 1) * 8 <= (uint64_t)size; i++) {
+	irq_disable();
+	size = kvm_hypercall(KVM_HC_EXIT_COUNTS, (uintptr_t)buffer,
+			     sizeof(buffer));
+	*counts = (struct counts){
+		.from_host = size >= 0,
+		.writes = this_cpu()->clockevent.deadline.timer.writes,
+	};
+	for (uint64_t i = 0; i < COUNTS && (int64_t)(i + 1) * 8 <= size; i++) {
 		counts->known[i] = true;
 		counts->value[i] = buffer[i];
 	}
+	if (interrupts)
+		irq_enable();
 }
 
 void counts_add(struct counts *sum, const struct counts *part)
@@ -39,7 +44,20 @@ void counts_add(struct counts *sum, const struct counts *part)
 void counts_subtract(struct counts *result, const struct counts *after,
 		     const struct counts *before)
 {
-	result->from_host = after->from_host;
+	uint64_t writes = after->writes - before->writes;
+	uint64_t writes_by_host = after->value[COUNT_TSC_DEADLINE] -
+				  before->value[COUNT_TSC_DEADLINE];
+
+	*result = (struct counts){
+		.writes = writes,
+		.from_host = after->from_host && before->from_host &&
+			     (!lapic.tsc_deadline || writes == writes_by_host),
+	};
+	if (!result->from_host) {
+		result->known[COUNT_TSC_DEADLINE] = true;
+		result->value[COUNT_TSC_DEADLINE] = writes;
+		return;
+	}
 	for (unsigned int i = 0; i < COUNTS; i++) {
 		result->known[i] = after->known[i] && before->known[i];
 		result->value[i] = after->value[i] - before->value[i];

@@ -31,6 +31,7 @@ struct counts {
 	uint64_t value[COUNTS];
 	bool known[COUNTS];
 	bool from_host; /* else only what the guest itself can count is known */
+	uint64_t writes; /* of IA32_TSC_DEADLINE, as the guest counts them */
 };
 
 /* Reads all counters of this CPU. One exit. */
@@ -39,7 +40,10 @@ void counts_read(struct counts *counts);
 /* sum + part, for what both know. */
 void counts_add(struct counts *sum, const struct counts *part);
 
-/* after - before, for what both know. */
+/*
+ * after - before. A guest that was moved to another host or put back in time between
+ * the two is left with its own count: the host's started again, or went on.
+ */
 void counts_subtract(struct counts *result, const struct counts *after,
 		     const struct counts *before);
 

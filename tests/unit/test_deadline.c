@@ -50,6 +50,7 @@ static void enable_lazy(uint64_t value)
 void wrmsr(uint32_t msr, uint64_t value)
 {
 	if (msr == MSR_KVM_LAZY_TSCDEADLINE) {
+		assert_true(feature); /* else #GP */
 		enable_lazy(value);
 		return;
 	}
@@ -125,6 +126,7 @@ static void begin(const struct deadline_ops *ops, uint64_t programmed)
 	now = 1000;
 	timer = writes = 0;
 	area = NULL;
+	kvm = feature = true;
 	ops->enable(&d, programmed);
 	writes = 0;
 }
@@ -318,6 +320,25 @@ static void parked_for_good(void **state)
 	assert_int_equal(fires_at(&deadline_lazy, 3000), 3000);
 }
 
+/* To a host without the feature: the MSR is not there, and eager is what is left. */
+static void moved_to_stock(void **state)
+{
+	(void)state;
+	begin(&deadline_lazy, 0);
+	d.area.armed = 0;
+	d.area.host = 0x10;
+	area = NULL;
+	feature = false;
+	deadline_lazy.disable(&d);
+	deadline_lazy.enable(&d, 0);
+	for (uint64_t t = 2000; t < 5000; t += 1000) {
+		writes = 0;
+		deadline_lazy.defer(&d, t);
+		assert_int_equal(writes, 1);
+		assert_int_equal(fires_at(&deadline_lazy, t), t);
+	}
+}
+
 static void disabled(void **state)
 {
 	(void)state;
@@ -363,6 +384,7 @@ int main(void)
 		CHECK_THAT(nothing_to_commit, "commit with nothing new is no write"),
 		CHECK_THAT(host_not_active, "defer writes when the host is not active"),
 		CHECK_THAT(parked_for_good, "a guest on a new host writes again"),
+		CHECK_THAT(moved_to_stock, "a guest on a stock host goes on eagerly"),
 		CHECK_THAT(disabled, "disable takes the area back from the host"),
 		CHECK_THAT(when_missing, "lazy says when it cannot be used"),
 	};
