@@ -14,6 +14,7 @@ EXTRAS = {
     "bochs": "those on an emulated Intel CPU (a quarter of an hour)",
     "dkms": "the host package's life in a Debian root (as root, with mmdebstrap; four minutes)",
     "kvm-selftests": "Linux' own KVM selftests, patched beside stock (10 to 30 minutes)",
+    "faults": "a thousand of each fault that a VMM can make, not a few (hours)",
     "linux-guest": "a Debian Linux guest, patched beside stock (10 to 30 minutes)",
 }
 

@@ -1,41 +1,99 @@
 # SPDX-License-Identifier: MIT
 """Runs in the emulated host: what a VMM that does not know the protocol does to a
-guest in its storm. Prints one line for each, `name: ok` or `name: what went wrong`.
+guest in its storm, COUNT times each. Prints one line for each, `name: ok, figures` or
+`name: what went wrong`.
 
-Usage: vmm.py IMAGE NAME..."""
+    vmm.py IMAGE TINYVMM NAME=COUNT...
 
+A timer that is lost is found at once: after each fault the guest has to set further
+deadlines, and sleep does that only when a timer has fired. Looking at the guest must not
+help it, and each exit to QEMU would, so its memory is a file that is looked at from here."""
+
+import contextlib
+import glob
 import json
+import mmap
 import os
+import random
+import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 
-IMAGE = sys.argv[1]
-LIMIT = 90  # seconds for a guest to end by itself
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from lab.results import Serial
+
+IMAGE, TINY = sys.argv[1:3]
+LIMIT = 180     # seconds for a guest to end by itself, or to boot
+HANG = 30       # seconds without a timer; an emulated host may stand still for a few
+MEMORY = 16     # megabytes
+PAGE = 4096
+HOST, PENDING, END = 8, 16, 64      # in the area, as docs/protocol.md has it
+SUCCESS = 33    # the guest's, through isa-debug-exit
+AT_ONCE = 20    # guests
+SHORT = "storm=sleep mode=lazy ops=50 timeout=300us"
+
+
+class Wrong(Exception):
+    """What a test has found."""
+
+
+begun = []      # processes of this test
+
+
+def begin(command, **settings):
+    begun.append(subprocess.Popen(command, **settings))
+    return begun[-1]
+
+
+def feature_of(process):
+    """MSR_KVM_LAZY_TSCDEADLINE of a process' guest as KVM has it, 0 without."""
+    for path in glob.glob(f"/sys/kernel/debug/kvm/{process.pid}-*/vcpu0/lazy-tscdeadline"):
+        with contextlib.suppress(OSError), open(path) as file:
+            return int(file.readline().split()[1], 0)
+    return 0
+
+
+def judge(status, text):
+    """Raises Wrong unless the guest has ended well and every timer fired in time."""
+    serial = Serial()
+    serial.write(text.encode())
+    serial.finish()
+    if serial.error:
+        raise Wrong(str(serial.error))
+    if status != SUCCESS or not serial.rows:
+        raise Wrong(f"status {status}: {text[-400:]!r}")
+    if any(row["lost"] or row["early"] for row in serial.rows):
+        raise Wrong(f"lost or early: {serial.rows}")
+
+
+def qemu(options, *more):
+    return ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host,migratable=off",
+            "-m", str(MEMORY), "-nodefaults", "-display", "none", "-kernel", IMAGE,
+            "-append", options, "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", *more]
 
 
 class Vm:
-    def __init__(self, options, *extra):
-        self.directory = tempfile.mkdtemp()
-        self.serial = os.path.join(self.directory, "serial")
-        path = os.path.join(self.directory, "qmp")
-        self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host,migratable=off", "-m", "64",
-             "-nodefaults", "-display", "none", "-kernel", IMAGE, "-append", options,
-             "-serial", "file:" + self.serial, "-qmp", f"unix:{path},server=on,wait=off",
-             "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", *extra])
+    def __init__(self, options, *more):
+        self.directory = tempfile.mkdtemp(dir="/dev/shm")
+        self.serial, path, ram = (os.path.join(self.directory, name)
+                                  for name in ("serial", "qmp", "ram"))
+        self.area = 0
+        self.process = begin(qemu(
+            options, "-serial", "file:" + self.serial, "-qmp", f"unix:{path},server=on,wait=off",
+            "-object", f"memory-backend-file,id=ram,size={MEMORY}M,mem-path={ram},share=on",
+            "-machine", "pc,memory-backend=ram", *more))
         self.socket = socket.socket(socket.AF_UNIX)
-        for _ in range(300):
-            try:
-                self.socket.connect(path)
-                break
-            except OSError:
-                time.sleep(0.1)
+        self.until(lambda: not self.socket.connect_ex(path), "QEMU starts", wait=0.05)
         self.stream = self.socket.makefile("rw")
         self.stream.readline()
         self.command("qmp_capabilities")
+        with open(ram, "r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), MEMORY << 20)
 
     def command(self, name, **arguments):
         self.stream.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
@@ -46,114 +104,407 @@ class Vm:
                 raise EOFError(name)
             answer = json.loads(line)
             if "error" in answer:
-                raise RuntimeError(answer["error"]["desc"])
+                raise Wrong(f"{name}: {answer['error']['desc']}")
             if "return" in answer:
                 return answer["return"]
 
-    def output(self):
-        with open(self.serial, errors="replace") as file:
-            return file.read()
+    def monitor(self, line):
+        """A command of the human monitor, which says nothing if all is well."""
+        said = self.command("human-monitor-command", **{"command-line": line})
+        if said:
+            raise Wrong(f"{line}: {said.strip()}")
 
-    def wait_for(self, text, limit=LIMIT):
+    def output(self):
+        try:
+            with open(self.serial, errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def until(self, condition, what, limit=LIMIT, wait=0.005):
         end = time.monotonic() + limit
-        while text not in self.output():
+        while not condition():
             if time.monotonic() > end:
-                raise TimeoutError(f"{text!r} did not come: {self.output()[-300:]!r}")
-            time.sleep(0.02)
+                raise Wrong(f"not: {what}; {self.state()}")
+            time.sleep(wait)
+
+    def feature(self):
+        return feature_of(self.process)
+
+    def word(self, offset):
+        return struct.unpack_from("<Q", self.memory, self.area + offset)[0]
+
+    def state(self):
+        words = [hex(self.word(offset)) for offset in (0, HOST, PENDING)] if self.area else []
+        return f"msr {self.feature():#x}, area {words}, said {self.output()[-200:]!r}"
+
+    def wait_for_storm(self):
+        """Until the guest has turned the feature on and set deadlines."""
+        self.until(self.feature, "the guest turns the feature on")
+        self.area = self.feature() & -64
+        self.wait_for_timers()
+        time.sleep(random.random() * 0.003)
+
+    def wait_for_timers(self, count=3):
+        """Until the guest has set so many deadlines more; False if it has ended instead."""
+        for _ in range(count):
+            last = self.word(PENDING)
+            self.until(lambda: self.word(PENDING) != last or self.process.poll() is not None,
+                       "the guest sets another deadline", HANG, wait=0.001)
+        return self.process.poll() is None
 
     def finish(self):
-        """Status of the guest, through isa-debug-exit: 33 is success."""
         try:
-            return self.process.wait(LIMIT)
+            status = self.process.wait(LIMIT)
         except subprocess.TimeoutExpired:
-            return f"hangs: {self.output()[-300:]!r}"
+            status = f"hangs, {self.state()}"
+        judge(status, self.output())
+        self.end()
 
     def end(self):
         self.process.kill()
         self.process.wait()
+        self.memory.close()
+        shutil.rmtree(self.directory)
 
 
-def passed(status, vm):
-    return "ok" if status == 33 else f"status {status}: {vm.output()[-400:]!r}"
+def stop_continue(count):
+    """The feature stays on over each, but for the one at the very end of a storm."""
+    times = on = guests = 0
+    while times < count:
+        vm = Vm(f"storm=sleep mode=lazy ops={max(1000, 12 * count)} timeout=300us")
+        vm.wait_for_storm()
+        with contextlib.suppress(EOFError, ConnectionError):
+            while times < count and vm.wait_for_timers(2):
+                time.sleep(random.random() * 0.003)
+                vm.command("stop")
+                vm.command("cont")
+                times += 1
+                on += vm.feature() != 0
+        vm.finish()
+        guests += 1
+    if on < count - guests:
+        raise Wrong(f"the feature was on after {on} of {count} only")
+    return f"feature on after {on}, {guests} guests"
 
 
-def stop_continue():
-    vm = Vm("storm=sleep,rearm mode=lazy ops=20000 timeout=300us")
-    vm.wait_for("sleep/lazy")
-    count = 0
-    try:
-        while vm.process.poll() is None and count < 200:
-            vm.command("stop")
-            vm.command("cont")
-            count += 1
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass
-    return passed(vm.finish(), vm) if count >= 100 else f"ended after {count} stops"
+def scribble(vm, kept):
+    """Over the area's page, but for the words by which KVM would know its area again."""
+    page = vm.area & -PAGE
+    vm.memory[page:page + PAGE] = b"\x5a" * PAGE
+    vm.memory[vm.area + HOST:vm.area + PENDING + 8] = kept
+    return vm.memory[page:page + PAGE]
 
 
-def reset():
-    vm = Vm("storm=sleep mode=lazy ops=8000 timeout=300us")
-    for times in range(1, 6):
-        end = time.monotonic() + LIMIT
-        while vm.output().count("sleep/lazy") < times:
-            if time.monotonic() > end:
-                return f"reset {times} does not boot: {vm.output()[-300:]!r}"
-            time.sleep(0.02)
-        time.sleep(0.3)
+def watch(vm, expected):
+    """Not one byte of the old area may be written while the firmware runs, until the loader
+    overwrites all of its page with the image. Returns how often nothing was."""
+    page = vm.area & -PAGE
+    inside = range(vm.area - page, vm.area - page + END)
+    end = time.monotonic() + LIMIT
+    looks = 0
+    while True:
+        looks += 1
+        now = vm.memory[page:page + PAGE]
+        if now != expected:
+            time.sleep(0.1)
+            now = vm.memory[page:page + PAGE]
+            if all(number in inside for number in range(PAGE) if now[number] != expected[number]):
+                raise Wrong(f"the old area is written: {now[inside.start:inside.stop].hex()}")
+            return looks - 1
+        if time.monotonic() > end:
+            raise Wrong(f"does not boot: {vm.state()}")
+        time.sleep(0.002)
+
+
+def reset(count):
+    """Nine in ten while QEMU has stopped the guest, so that memory can be compared."""
+    looks = 0
+    # The firmware waits at its menu, so that there is something to look at.
+    vm = Vm("storm=sleep mode=lazy ops=3000 timeout=300us", "-boot", "menu=on,splash-time=100")
+    for number in range(count):
+        vm.wait_for_storm()
+        if number % 10 == 9:
+            booted = vm.output().count("sleep/lazy")
+            vm.command("system_reset")
+            vm.until(lambda: vm.output().count("sleep/lazy") > booted, f"boots after {number}")
+            continue
+        vm.command("stop")
+        if not vm.feature():
+            raise Wrong("the storm was over")
+        kept = vm.memory[vm.area + HOST:vm.area + PENDING + 8]
         vm.command("system_reset")
-    return passed(vm.finish(), vm)
-
-
-def migrate():
-    options = "storm=sleep,expire mode=lazy ops=20000 timeout=5ms"
-    vm = Vm("storm=sleep mode=lazy ops=20000 timeout=1ms")
-    vm.wait_for("sleep/lazy")
-    for _ in range(5):
-        time.sleep(0.3)
-        path = os.path.join(vm.directory, "migrate")
-        to = Vm(options, "-incoming", f"unix:{path}")
-        vm.command("migrate", uri=f"unix:{path}")
-        end = time.monotonic() + LIMIT
-        while vm.command("query-migrate").get("status") != "completed":
-            if time.monotonic() > end:
-                return f"does not migrate: {vm.command('query-migrate')}"
-            time.sleep(0.02)
-        vm.end()
-        vm = to
-    return passed(vm.finish(), vm)
+        vm.until(lambda: not vm.feature(), "a reset turns the feature off", 10)
+        expected = scribble(vm, kept)   # QEMU has put the image there
+        vm.command("cont")
+        looks += watch(vm, expected)
+    vm.finish()
+    if looks < 5 * count:
+        raise Wrong(f"only {looks} looks at the old area")
+    return f"{looks} looks at the old area"
 
 
 def job(vm, name, **arguments):
     """Runs a QMP command that is a job, to its end."""
     vm.command(name, **{"job-id": "job", **arguments})
-    while True:
-        state = vm.command("query-jobs")[0]
-        if state["status"] == "concluded":
-            vm.command("job-dismiss", id="job")
-            if "error" in state:
-                raise RuntimeError(state["error"])
-            return
-        time.sleep(0.02)
+    vm.until(lambda: vm.command("query-jobs")[0]["status"] == "concluded", name)
+    (state,) = vm.command("query-jobs")
+    vm.command("job-dismiss", id="job")
+    if "error" in state:
+        raise Wrong(state["error"])
 
 
-def snapshot():
-    vm = Vm("storm=sleep mode=lazy ops=20000 timeout=1ms")
+def add_disk(vm):
     path = os.path.join(vm.directory, "disk")
     job(vm, "blockdev-create", options={"driver": "file", "filename": path, "size": 0})
     vm.command("blockdev-add", **{"driver": "file", "filename": path, "node-name": "file"})
-    job(vm, "blockdev-create", options={"driver": "qcow2", "file": "file", "size": 1 << 26})
+    job(vm, "blockdev-create", options={"driver": "qcow2", "file": "file", "size": 1 << 20})
     vm.command("blockdev-add", **{"driver": "qcow2", "file": "file", "node-name": "disk"})
-    vm.wait_for("sleep/lazy")
-    time.sleep(0.3)
-    job(vm, "snapshot-save", tag="one", vmstate="disk", devices=["disk"])
-    for _ in range(10):
-        time.sleep(0.3)
-        job(vm, "snapshot-load", tag="one", vmstate="disk", devices=["disk"])
-    return passed(vm.finish(), vm)
 
 
-for name in sys.argv[2:]:
+def snapshot(count):
+    """Each round loads the guest as it was before it turned the feature on, saves it in its
+    storm, lets it go on, and loads it back, which turns the feature off."""
+    vm = Vm("storm=sleep mode=lazy ops=3000 timeout=300us")
+    add_disk(vm)
+    vm.until(vm.output, "the guest says something", wait=0.001)
+    vm.command("stop")
+    for _ in range(20):
+        if not vm.feature() and "/lazy" not in vm.output():
+            break
+        os.truncate(vm.serial, 0)
+        vm.command("system_reset")
+        vm.command("cont")
+        vm.until(vm.output, "the guest says something", wait=0.001)
+        vm.command("stop")
+    else:
+        raise Wrong("the guest is always in its storm before it can be stopped")
+    vm.monitor("savevm before")
+    vm.command("cont")
+    for number in range(count):
+        if number:
+            vm.monitor("loadvm before")
+        vm.wait_for_storm()
+        vm.monitor("savevm storm")
+        if not vm.feature():
+            raise Wrong(f"savevm {number} turns the feature off")
+        vm.wait_for_timers(2)
+        vm.monitor("loadvm storm")
+        vm.until(lambda: not vm.feature(), "loadvm turns the feature off", 10)
+        vm.wait_for_timers()
+    vm.finish()
+    return f"{count} savevm, {2 * count - 1} loadvm"
+
+
+def send(vm, uri):
+    vm.command("migrate", uri=uri)
+    vm.until(lambda: vm.command("query-migrate").get("status") == "completed", "migrates",
+             wait=0.02)
+
+
+STORM = "storm=sleep mode=lazy ops=6000 timeout=300us"
+
+
+def sources(count, prepare=lambda number: None):
+    """A guest in its storm each time, and what prepare(number) made before that. It is booted
+    anew in between."""
+    vm = Vm(STORM, "-S")
+    for number in range(count):
+        prepared = prepare(number)
+        vm.command("system_reset")
+        vm.until(lambda: not vm.feature(), "a reset turns the feature off", 10)
+        vm.command("cont")
+        vm.wait_for_storm()
+        yield number, vm, prepared
+        vm.until(lambda: vm.command("query-status")["status"] == "postmigrate", "has migrated")
+    vm.end()
+
+
+def go_on(vm, area):
+    """On the host that it has come to, where KVM does not know of the feature."""
+    vm.area = area
+    if vm.feature():
+        raise Wrong("the feature is on")
+    if not vm.wait_for_timers():
+        raise Wrong("the storm was over")
+    vm.finish()
+
+
+def migrate(count):
+    """On one machine, from QEMU to QEMU."""
+    path = "/dev/shm/migrate"
+    for _, vm, to in sources(count, lambda _: Vm(STORM, "-incoming", f"unix:{path}")):
+        send(vm, f"unix:{path}")
+        go_on(to, vm.area)
+    return ""
+
+
+def migrate_out(count):
+    """To files, for migrate_in on another host."""
+    share = os.environ["SLOTH_SHARE"]
+    for number, vm, _ in sources(count):
+        send(vm, "exec:cat >/dev/shm/out")
+        shutil.move("/dev/shm/out", f"{share}/{number}-{vm.area}")
+    return ""
+
+
+def migrate_in(count):
+    share = os.environ["SLOTH_SHARE"]
+    files = os.listdir(share)
+    if len(files) != count:
+        raise Wrong(f"{len(files)} files")
+    for name in files:
+        vm = Vm(STORM, "-incoming", f"exec:cat {share}/{name}")
+        vm.until(lambda: vm.command("query-status")["status"] == "running", "comes in")
+        go_on(vm, int(name.split("-")[1]))
+    return ""
+
+
+def tiny(fault, count):
+    """See tinyvmm.c."""
+    done = subprocess.run([TINY, IMAGE, "storm=sleep mode=lazy timeout=300us", fault, str(count),
+                           str(random.randrange(1 << 30))], capture_output=True, text=True)
+    if done.stderr and done.returncode != SUCCESS:
+        raise Wrong(done.stderr.strip())
+    judge(done.returncode, done.stdout)
+    return done.stderr.strip()
+
+
+def init(count):
+    return tiny("init", count)
+
+
+def reset_state(count):
+    return tiny("reset", count)
+
+
+def crowd(count, command, ended):
+    """count processes, AT_ONCE at a time. ended(process, output file), polled, tells when one
+    is over."""
+    running = []
+    started = 0
+    while started < count or running:
+        if started < count and len(running) < AT_ONCE:
+            path = f"/dev/shm/guest-{started}"
+            with open(path, "wb") as file:
+                running.append((begin(command, stdin=subprocess.DEVNULL, stdout=file,
+                                      stderr=file), path, time.monotonic()))
+            started += 1
+        for entry in list(running):
+            process, path, began = entry
+            if ended(process, path):
+                running.remove(entry)
+                os.unlink(path)
+            elif time.monotonic() - began > 3 * LIMIT:
+                raise Wrong(f"a guest hangs: {open(path, errors='replace').read()[-300:]!r}")
+        time.sleep(0.01)
+
+
+def has_ended(process, path):
+    if process.poll() is None:
+        return False
+    with open(path, errors="replace") as file:
+        judge(process.returncode, file.read())
+    return True
+
+
+def killed(process, path):
+    """At a random moment of its storm."""
+    if process.poll() is not None:
+        raise Wrong(f"status {process.returncode}: {open(path, errors='replace').read()[-300:]!r}")
+    if b"/lazy" not in open(path, "rb").read():
+        return False
+    if random.random() < 0.7:
+        return False
+    process.kill()
+    process.wait()
+    return True
+
+
+def slabs():
+    """Objects in use of the caches that KVM takes from, after the unused are given back."""
+    found = {}
+    for name in os.listdir("/sys/kernel/slab"):
+        if name.startswith(("kvm", "x86_emulator", "kmalloc")):
+            with contextlib.suppress(OSError), open(f"/sys/kernel/slab/{name}/shrink", "w") as file:
+                file.write("1")
+    with open("/proc/slabinfo") as file:
+        for line in file:
+            name, active, *_ = line.split()
+            if name.startswith(("kvm", "x86_emulator", "kmalloc")):
+                found[name] = int(active)
+    return found
+
+
+def uses():
+    with open("/proc/modules") as file:
+        return {line.split()[0]: int(line.split()[2]) for line in file if line.startswith("kvm")}
+
+
+def without_leak(count, command, ended):
+    """A leak of one object each would show as count objects in some cache."""
+    idle = uses()
+    crowd(AT_ONCE, command, ended)
+    before = slabs()
+    crowd(count, command, ended)
+    time.sleep(1)
+    after = slabs()
+    if uses() != idle:
+        raise Wrong(f"module use counts {idle} before, {uses()} after")
+    if glob.glob("/sys/kernel/debug/kvm/*-*"):
+        raise Wrong("machines are left in debugfs")
+    more = {name: after[name] - before.get(name, 0) for name in after
+            if after[name] != before.get(name, 0)}
+    if any(number > max(count // 4, 100) for number in more.values()) or after.get("kvm_vcpu"):
+        raise Wrong(f"objects left: {more}, kvm_vcpu {after.get('kvm_vcpu')}")
+    return f"{AT_ONCE} at a time, objects more than before: {more or 'none'}"
+
+
+TINY_GUEST = [TINY, IMAGE, SHORT]
+QEMU_GUEST = qemu(SHORT, "-serial", "stdio", "-monitor", "none")
+ENDLESS = "storm=sleep mode=lazy ops=1000000 timeout=300us"
+
+
+def many(count):
+    return without_leak(count, TINY_GUEST, has_ended)
+
+
+def many_qemu(count):
+    return without_leak(count, QEMU_GUEST, has_ended)
+
+
+def kill(count):
+    return without_leak(count, [TINY, IMAGE, ENDLESS], killed)
+
+
+def kill_qemu(count):
+    return without_leak(count, qemu(ENDLESS, "-serial", "stdio", "-monitor", "none"), killed)
+
+
+def unload(count):
+    """Last of all: the modules can be taken out, and the kernel had nothing to say."""
+    for _ in range(count):
+        vendor = next(name for name in uses() if name != "kvm")
+        subprocess.run(["busybox", "rmmod", vendor, "kvm"], check=True)
+    if uses():
+        raise Wrong(f"still loaded: {uses()}")
+    log = subprocess.run(["busybox", "dmesg"], capture_output=True, text=True).stdout
+    if "BUG" in log or "WARNING" in log or "Objects remaining" in log:
+        raise Wrong(log[-2000:])
+    return ""
+
+
+for word in sys.argv[3:]:
+    name, number = word.split("=")
+    began = time.monotonic()
     try:
-        print(f"{name}: {globals()[name]()}", flush=True)
+        figures = globals()[name](int(number))
+        print(f"{name}: ok, {number} in {time.monotonic() - began:.0f} s"
+              f"{', ' if figures else ''}{figures}", flush=True)
     except Exception as error:
-        print(f"{name}: {type(error).__name__}: {error}", flush=True)
+        print(f"{name}: {type(error).__name__}: {error} ({time.monotonic() - began:.0f} s)",
+              flush=True)
+    for process in begun:
+        process.kill()
+        process.wait()
+    begun.clear()
