@@ -19,13 +19,13 @@ COUNTS = {
     "reset": (5, 1000),
     "reset_state": (20, 1000),
     "init": (20, 1000),
-    "migrate": (3, 50),
-    "many": (40, 1000),
+    "migrate": (2, 50),
+    "many": (20, 1000),
     "many_qemu": (0, 100),
-    "kill": (40, 1000),
+    "kill": (20, 1000),
     "kill_qemu": (0, 1000),
 }
-STOCK = (3, 50)         # migrations from a patched host to a stock one
+STOCK = (2, 50)         # migrations from a patched host to a stock one
 LIMIT = 4 * 3600        # seconds for one of them with --faults
 
 
@@ -43,7 +43,7 @@ def vmm(sloth, tmp_path_factory, full):
                     ROOT / "tests/host/tinyvmm.c"], check=True)
 
     def call(counts, *options):
-        limit = LIMIT if full else 400
+        limit = LIMIT if full else 900
         words = ["/usr/bin/python3", "-B", ROOT / "tests/host/vmm.py", ROOT / "build/sloth.elf",
                  tiny, *(f"{name}={count}" for name, count in counts.items())]
         done = sloth("host", "--host=tcg", f"--timeout={limit}", *options, "--", *words,

@@ -425,6 +425,7 @@ static void interrupted(void)
 			fprintf(stderr, "%u times, ACTIVE in %u\n", done, active);
 		}
 		boot();
+		memset(said, ' ', sizeof(said) - 1);
 		state = BOOTING;
 	}
 }

@@ -140,7 +140,7 @@ class Vm:
 
     def wait_for_storm(self):
         """Until the guest has turned the feature on and set deadlines."""
-        self.until(self.feature, "the guest turns the feature on")
+        self.until(self.feature, "the guest turns the feature on", wait=0.02)
         self.area = self.feature() & -64
         self.wait_for_timers()
         time.sleep(random.random() * 0.003)
@@ -214,7 +214,7 @@ def watch(vm, expected):
             return looks - 1
         if time.monotonic() > end:
             raise Wrong(f"does not boot: {vm.state()}")
-        time.sleep(0.002)
+        time.sleep(0.005)
 
 
 def reset(count):
