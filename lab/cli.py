@@ -179,7 +179,7 @@ def main(words):
             raise Usage(f"--fast leaves out what --{extras[0]} adds")
         if only_check:
             with_bochs = getattr(options, "host", "") == "bochs" or "bochs" in extras
-            return 101 if with_bochs else 100
+            return 100 + with_bochs + 2 * ("debug-host" in extras)
         commands = {"run": command_run, "host": command_host, "test": command_test,
                     "bench": command_bench, "compare": command_compare,
                     "build-modules": command_build_modules,

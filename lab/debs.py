@@ -393,15 +393,17 @@ def headers(kernel):
     return top / "usr/src" / kernel.packages["headers"]
 
 
-def source(kernel, paths):
+def source(kernel, paths, directory=None, leave_out=()):
     """The source tree, only the paths asked for (those that do not exist are new
-    files of a patch)."""
+    files of a patch), all without any; less what matches leave_out. Which of these a
+    directory has is part of its stamp, so each choice needs one of its own."""
 
     def make(draft):
         package = kernel.file(kernel.packages["source"])
         name = f"linux-source-{kernel.series}"
         with ui.step(f"unpacking {name}, what is needed of it"):
-            pick = [f"{name}/{path}" for path in paths]
+            pick = ["--anchored", *(f"--exclude={name}/{path}" for path in leave_out),
+                    *(f"{name}/{path}" for path in paths)]
             stages = [["dpkg-deb", "--fsys-tarfile", package],
                       ["tar", "-xO", f"./usr/src/{name}.tar.xz"],
                       ["xz", "-dc", "-T0"]]
@@ -429,4 +431,5 @@ def source(kernel, paths):
         if not good or lines:
             raise Fail(f"cannot unpack {package}: {(lines or ['damaged'])[0]}")
 
-    return unpacked(kernel.directory / "source", "1 " + " ".join(paths), make)
+    stamp = "1 " + " ".join([*paths, *(f"-{path}" for path in leave_out)])
+    return unpacked(directory or kernel.directory / "source", stamp, make)

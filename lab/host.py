@@ -81,11 +81,11 @@ class Descriptor:
             data = data[os.write(self.number, data):]
 
 
-def complains(log):
+def complains(log, complaint=COMPLAINT):
     """Whether a kernel's log holds a complaint; then the lines from there on are shown."""
     lines = log.splitlines()
     for number, line in enumerate(lines):
-        if COMPLAINT.search(line):
+        if complaint.search(line):
             ui.say("the emulated host's kernel complains:")
             for quoted_line in lines[number:number + 40]:
                 ui.say("| " + quoted_line.rstrip())
@@ -150,6 +150,9 @@ class Host:
     boot_modules = BOOT_MODULES             # what its init needs before KVM
     vendors = ("kvm_amd", "kvm_intel")      # which of the two is its own shows at boot
     init = initramfs.INIT
+    cpus, memory = 1, MEMORY
+    boot_limit, silence = BOOT_LIMIT, SILENCE
+    complaint = COMPLAINT
 
     def __init__(self, series=None, stock=False, accel="tcg", options=()):
         """options: module options, "kvm.NAME=VALUE" and the like."""
@@ -192,6 +195,11 @@ class Host:
                          if name not in self.boot_list and name not in self.vendors]
         self.base = initramfs.base([files[name] for name in dict.fromkeys(
             self.boot_list + everything)], self.init)
+
+    def emulation(self):
+        """QEMU's options for the machine, and the kernel's arguments."""
+        cpu = "max,la57=off" if self.accel == "tcg" else "host"
+        return ["-accel", self.accel, "-cpu", cpu], KERNEL_ARGUMENTS
 
     # One command.
 
@@ -314,12 +322,12 @@ class Boot:
             self.selector.register(0, selectors.EVENT_READ, "keyboard")
 
     def command_line(self, ends):
-        cpu = "max,la57=off" if self.host.accel == "tcg" else "host"
+        machine, arguments = self.host.emulation()
         argv = ["qemu-system-x86_64", "-name", "sloth-host", "-nodefaults", "-no-user-config",
-                "-display", "none", "-no-reboot", "-accel", self.host.accel, "-cpu", cpu,
-                "-smp", "1", "-m", str(MEMORY),
+                "-display", "none", "-no-reboot", *machine,
+                "-smp", str(self.host.cpus), "-m", str(self.host.memory),
                 "-kernel", self.host.vmlinux, "-initrd", self.place / "initrd",
-                "-append", KERNEL_ARGUMENTS,
+                "-append", arguments,
                 "-serial", f"file:{self.place / 'console.log'}",
                 "-virtfs", "local,path=/,mount_tag=machine,readonly=on,security_model=none,"
                            "multidevs=remap",
@@ -442,14 +450,15 @@ class Boot:
                             f" its last heartbeat came {now - self.beat:.1f} s before")
         if self.ready and now - max(self.beat, self.nudged) > NUDGE:
             self.nudge()
-        late = now - self.started > BOOT_LIMIT and not self.ready
-        if late or (self.ready and now - self.beat > SILENCE):
+        late = now - self.started > self.host.boot_limit and not self.ready
+        if late or (self.ready and now - self.beat > self.host.silence):
             self.host_dead("did not come up" if late else "stopped: no heartbeat for"
-                           f" {SILENCE} s")
+                           f" {self.host.silence} s")
 
     def show_complaint(self):
         log = self.place / "console.log"
-        return complains(log.read_text(errors="replace") if log.is_file() else "")
+        return complains(log.read_text(errors="replace") if log.is_file() else "",
+                         self.host.complaint)
 
     def host_ended(self, status):
         if self.show_complaint():

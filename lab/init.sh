@@ -84,7 +84,8 @@ else
 	vendor=kvm_intel
 fi
 # shellcheck disable=SC2046
-insmod "/modules/$vendor.ko" $(cat "/sloth/${vendor}_options") || die "cannot load $vendor"
+[ -d "/sys/module/$vendor" ] || # the debug host's is built in
+	insmod "/modules/$vendor.ko" $(cat "/sloth/${vendor}_options") || die "cannot load $vendor"
 /bin/busybox ip link set lo up
 
 script=$(cat /sloth/command)

@@ -6,12 +6,14 @@ import os
 from lab import modules, run, system
 from lab.system import ROOT
 
-WITHOUT_BOOT = ("test_lab.py", "test_bochs.py")  # of tests/host; the others boot the host
+# Of tests/host, those that boot no host without an option of their own.
+WITHOUT_BOOT = ("test_lab.py", "test_bochs.py", "test_debug_host.py")
 
 # Options of ./sloth test and of pytest: the tests that bear the mark of that name (with _
 # for -) are left out without it, as they take minutes or need more. One line each.
 EXTRAS = {
     "bochs": "those on an emulated Intel CPU (a quarter of an hour)",
+    "debug-host": "storms on a kernel that looks for faults, which is built first (hours)",
     "dkms": "the host package's life in a Debian root (as root, with mmdebstrap; four minutes)",
     "kvm-selftests": "Linux' own KVM selftests, patched beside stock (10 to 30 minutes)",
     "faults": "a thousand of each fault that a VMM can make, not a few (hours)",

@@ -494,17 +494,22 @@ def unload(count):
     return ""
 
 
-for word in sys.argv[3:]:
-    name, number = word.split("=")
-    began = time.monotonic()
-    try:
-        figures = globals()[name](int(number))
-        print(f"{name}: ok, {number} in {time.monotonic() - began:.0f} s"
-              f"{', ' if figures else ''}{figures}", flush=True)
-    except Exception as error:
-        print(f"{name}: {type(error).__name__}: {error} ({time.monotonic() - began:.0f} s)",
-              flush=True)
-    for process in begun:
-        process.kill()
-        process.wait()
-    begun.clear()
+def main(words):
+    for word in words:
+        name, number = word.split("=")
+        began = time.monotonic()
+        try:
+            figures = globals()[name](int(number))
+            print(f"{name}: ok, {number} in {time.monotonic() - began:.0f} s"
+                  f"{', ' if figures else ''}{figures}", flush=True)
+        except Exception as error:
+            print(f"{name}: {type(error).__name__}: {error} ({time.monotonic() - began:.0f} s)",
+                  flush=True)
+        for process in begun:
+            process.kill()
+            process.wait()
+        begun.clear()
+
+
+if __name__ == "__main__":
+    main(sys.argv[3:])
