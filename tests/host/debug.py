@@ -14,8 +14,9 @@ import traceback
 
 import vmm
 
-WORKLOADS = {"sleep": "ops=600 timeout=2ms", "rearm": "ops=600 timers=50 timeout=2ms",
-             "expire": "ops=600 timers=16 timeout=20ms"}
+WORKLOADS = {"sleep": "ops=600 timeout=2ms", "rearm": "ops=20000 timers=50 timeout=2ms",
+             "expire": "ops=3000 timers=16 timeout=20ms", "mixed": "ops=3000 timeout=100ms",
+             "tcp_rr": "ops=3000"}
 MODES = ("eager", "rearm", "lazy")
 STOPS, LOADS = 5, 2  # in each mode, and between them a snapshot
 vmm.LIMIT = 600
@@ -86,7 +87,8 @@ def storms(cpus):
             result = f"{type(error).__name__}: {error}"
         print(f"{workload}-{cpus}: {result}", flush=True)
 
-    threads = [threading.Thread(target=one, args=(workload,)) for workload in WORKLOADS]
+    threads = [threading.Thread(target=one, args=(workload,)) for workload in WORKLOADS
+               if cpus > 1 or workload != "tcp_rr"]
     for thread in threads:
         thread.start()
     for thread in threads:

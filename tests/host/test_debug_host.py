@@ -96,8 +96,9 @@ def stormed():
 
 
 @boots
-@pytest.mark.parametrize("cpus", (1, 4))
-@pytest.mark.parametrize("workload", ("sleep", "rearm", "expire"))
+@pytest.mark.parametrize("workload, cpus", [
+    *((workload, cpus) for workload in ("sleep", "rearm", "expire", "mixed") for cpus in (1, 4)),
+    ("tcp_rr", 4)])
 def test_a_storm_ends_well_whatever_is_done_to_it(stormed, workload, cpus):
     said = re.search(rf"^{workload}-{cpus}: (.*)$", stormed[0], re.M)
     assert said and said.group(1).startswith("ok "), stormed[0]
