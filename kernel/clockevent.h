@@ -22,6 +22,7 @@ struct clockevent {
 	bool idle;		      /* will halt or commit: see idle.h */
 	uint64_t interrupts;	      /* timer interrupts since boot */
 	uint64_t spurious;	      /* of these, found nothing due */
+	uint64_t wakeups;	      /* times idle_halt() came back, since boot */
 	struct histogram *set_cycles; /* NULL: programming is not measured */
 };
 

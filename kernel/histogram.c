@@ -51,9 +51,10 @@ void histogram_merge(struct histogram *h, const struct histogram *from)
 		h->max = from->max;
 }
 
-uint64_t histogram_percentile(const struct histogram *h, unsigned int percent)
+uint64_t histogram_quantile(const struct histogram *h, unsigned int share)
 {
-	uint64_t rank = (h->count * percent + 99) / 100; /* rounded up */
+	/* rounded up */
+	uint64_t rank = (h->count * share + HISTOGRAM_ALL - 1) / HISTOGRAM_ALL;
 	uint64_t seen = 0, end;
 
 	for (unsigned int i = 0; i < HISTOGRAM_BUCKETS; i++) {

@@ -25,9 +25,10 @@ void histogram_merge(struct histogram *h, const struct histogram *from);
 void histogram_add(struct histogram *h, uint64_t value);
 
 /*
- * The value that `percent` (1 to 100) of all are not above: the upper end of its
- * bucket, but never more than the largest. 0 if there are none.
+ * The value that `share` (1 to 10,000 of HISTOGRAM_ALL) of all are not above: the upper
+ * end of its bucket, but never more than the largest. 0 if there are none.
  */
-uint64_t histogram_percentile(const struct histogram *h, unsigned int percent);
+#define HISTOGRAM_ALL 10000
+uint64_t histogram_quantile(const struct histogram *h, unsigned int share);
 
 #endif

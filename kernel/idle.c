@@ -14,6 +14,7 @@ void idle_enter(void)
 void idle_halt(void)
 {
 	cpu_wait();
+	this_cpu()->clockevent.wakeups++;
 }
 
 void idle_exit(void)

@@ -3,10 +3,12 @@
  * The storm's self-check: a record of every timer, kept beside the wheel and
  * compared with what the wheel does.
  *
- * Each start ends in exactly one of: fired, cancelled (stopped or moved), or
- * dropped (the record says armed, the wheel does not know it). A timer is lost if
- * it was dropped, or fired so long after its window that something else must have
- * found it. Five seconds: a starved host was seen to stop a guest for one.
+ * Each start ends in exactly one of: fired, cancelled (stopped or moved), or pending
+ * (in the wheel when the run is over). Starts and firings are counted where they
+ * happen, cancelled and pending by what the wheel says, so the sums agree only if
+ * wheel and record do. A timer is lost if it was dropped (the record says armed, the
+ * wheel does not know it), or fired so long after its window that something else must
+ * have found it. Five seconds: a starved host was seen to stop a guest for one.
  */
 #include "drivers/tsc.h"
 #include "kernel/cpu.h"
@@ -38,7 +40,7 @@ static void need_irqs_off(void)
 static void settle(struct storm_run *run, struct storm_timer *t)
 {
 	if (t->armed && hrtimer_is_active(&t->timer))
-		run->cancelled++;
+		run->counts.cancelled++;
 	else if (t->armed)
 		run->dropped++;
 	t->armed = false;
@@ -48,7 +50,7 @@ void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due)
 {
 	need_irqs_off();
 	settle(run, t);
-	run->started++;
+	run->counts.armed++;
 	t->armed = true;
 	t->due = due;
 	t->latest = due + run->slack;
@@ -66,7 +68,7 @@ void storm_fired(struct storm_run *run, struct storm_timer *t)
 {
 	uint64_t now = rdtsc(), lateness = now < t->latest ? 0 : now - t->latest;
 
-	run->fired++;
+	run->counts.fired++;
 	t->armed = false;
 	if (now < t->due) {
 		run->result.early++;
@@ -90,14 +92,27 @@ void storm_drain(void)
 
 void storm_check_end(struct storm_run *run)
 {
+	struct hrtimer_base *wheel = &this_cpu()->timers;
 	struct storm_result *r = &run->result;
 
 	/* A timer that fires in here would be stopped and fired at once. */
 	irq_disable();
-	for (uint64_t i = 0; i < r->timers; i++)
-		storm_stop(run, &run->timers[i]);
+	for (uint64_t i = 0; i < r->timers; i++) {
+		struct storm_timer *t = &run->timers[i];
+		bool known = hrtimer_cancel(wheel, &t->timer);
+
+		run->counts.pending += known;
+		run->dropped += t->armed && !known;
+		t->armed = false;
+	}
 	irq_enable();
 	r->lost = run->dropped + run->late;
-	r->unbalanced = run->started !=
-			run->fired + run->cancelled + run->dropped;
+	r->counts = run->counts;
+}
+
+bool storm_adds_up(const struct storm_result *r)
+{
+	const struct storm_counts *c = &r->counts;
+
+	return c->armed == c->fired + c->cancelled + c->pending;
 }

@@ -28,7 +28,7 @@ static void tick(struct hrtimer *timer)
 	uint64_t next;
 
 	storm_fired(run, t);
-	if (run->fired >= run->result.ops)
+	if (run->counts.fired >= run->result.ops)
 		return;
 	hrtimer_forward(timer, rdtsc(), t->period, &next);
 	storm_start(run, t, next);
@@ -56,7 +56,7 @@ static void expire_run(struct storm_run *run)
 	storm_open(run);
 	storm_fault(run, run->timers);
 	idle_enter();
-	while (run->fired < run->result.ops &&
+	while (run->counts.fired < run->result.ops &&
 	       hrtimer_first(&this_cpu()->timers))
 		idle_halt();
 	idle_exit();

@@ -37,5 +37,9 @@ void storm_fault(const struct storm_run *run, struct storm_timer *t)
 		take_out(t);
 		t->timer.callback(&t->timer);
 		break;
+	case STORM_FAULT_FORGOTTEN: /* by the record too: only the sums can tell */
+		take_out(t);
+		t->armed = false;
+		break;
 	}
 }

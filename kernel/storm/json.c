@@ -23,26 +23,35 @@ static const char *const count_keys[COUNTS] = {
 	[COUNT_TIMER_INTERRUPT] = "timer_interrupt",
 };
 
+/* One member of an object: its number, or null where it is not known. */
+static void print_member(const char *before, const char *key, bool known, uint64_t value)
+{
+	print("%s\"%s\": ", before, key);
+	if (known)
+		print("%lu", value);
+	else
+		print("null");
+}
+
 static void print_quantiles(const char *key, const struct storm_quantiles *q)
 {
-	if (!q->known) {
-		print(", \"%s\": {\"p50\": null, \"p99\": null, \"max\": null}", key);
-		return;
-	}
-	print(", \"%s\": {\"p50\": %lu, \"p99\": %lu, \"max\": %lu}", key,
-	      q->p50, q->p99, q->max);
+	bool any = q->count != 0;
+
+	print(", \"%s\": {", key);
+	print_member("", "p50", any, q->p50);
+	print_member(", ", "p90", any, q->p90);
+	print_member(", ", "p99", any, q->p99);
+	print_member(", ", "p999", q->count >= STORM_P999_NEEDS, q->p999);
+	print_member(", ", "p9999", q->count >= STORM_P9999_NEEDS, q->p9999);
+	print_member(", ", "max", any, q->max);
+	print("}");
 }
 
 static void print_counts(const struct counts *c)
 {
 	print(", \"exits\": {\"source\": \"%s\"", c->from_host ? "host" : "guest");
-	for (unsigned int i = 0; i < COUNTS; i++) {
-		print(", \"%s\": ", count_keys[i]);
-		if (c->known[i])
-			print("%lu", c->value[i]);
-		else
-			print("null");
-	}
+	for (unsigned int i = 0; i < COUNTS; i++)
+		print_member(", ", count_keys[i], c->known[i], c->value[i]);
 	print("}");
 }
 
@@ -56,6 +65,10 @@ void storm_json(const struct storm_result *r, const char *host)
 	      r->msr_writes, r->interrupts);
 	print(", \"spurious\": %lu, \"lost\": %lu, \"early\": %lu", r->spurious,
 	      r->lost, r->early);
+	print(", \"wakeups\": %lu, \"timer_counts\": {\"armed\": %lu, \"fired\": %lu, "
+	      "\"cancelled\": %lu, \"pending\": %lu}",
+	      r->wakeups, r->counts.armed, r->counts.fired, r->counts.cancelled,
+	      r->counts.pending);
 	print_quantiles("late_ns", &r->late_ns);
 	print_quantiles("set_cycles", &r->set_cycles);
 	print_counts(&r->exits);

@@ -15,7 +15,7 @@ static const char *const workloads[] = { "sleep", "rearm", "expire", "cancel",
 static const char *const modes[] = { "eager", "rearm", "lazy", NULL };
 static const char *const orders[] = { "first", "random", NULL };
 static const char *const faults[] = { "none", "panic", "exception", "hang",
-				      "lost", "early", NULL };
+				      "lost", "early", "forgotten", NULL };
 static const char *const switches[] = { "on", "off", NULL };
 static const char *const ends[] = { "exit", "halt", NULL };
 

@@ -39,6 +39,7 @@ enum storm_fault {
 	STORM_FAULT_HANG,
 	STORM_FAULT_LOST,
 	STORM_FAULT_EARLY,
+	STORM_FAULT_FORGOTTEN,
 };
 
 struct storm_options {

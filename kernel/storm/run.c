@@ -122,36 +122,39 @@ static void add(struct storm_run *sum, const struct storm_run *part)
 	s->spurious += p->spurious;
 	s->lost += p->lost;
 	s->early += p->early;
-	s->unbalanced |= p->unbalanced;
+	s->wakeups += p->wakeups;
+	s->counts.armed += p->counts.armed;
+	s->counts.fired += p->counts.fired;
+	s->counts.cancelled += p->counts.cancelled;
+	s->counts.pending += p->counts.pending;
 	counts_add(&s->exits, &p->exits);
 	histogram_merge(&sum->lateness, &part->lateness);
 	histogram_merge(&sum->set_cycles, &part->set_cycles);
 }
 
-static struct storm_quantiles quantiles_ns(const struct histogram *h)
+static uint64_t same(uint64_t cycles)
 {
-	return (struct storm_quantiles){
-		.known = h->count != 0,
-		.p50 = tsc_to_ns(histogram_percentile(h, 50)),
-		.p99 = tsc_to_ns(histogram_percentile(h, 99)),
-		.max = tsc_to_ns(h->max),
-	};
+	return cycles;
 }
 
-static struct storm_quantiles quantiles(const struct histogram *h)
+static struct storm_quantiles quantiles(const struct histogram *h,
+					uint64_t (*unit)(uint64_t cycles))
 {
 	return (struct storm_quantiles){
-		.known = h->count != 0,
-		.p50 = histogram_percentile(h, 50),
-		.p99 = histogram_percentile(h, 99),
-		.max = h->max,
+		.count = h->count,
+		.p50 = unit(histogram_quantile(h, 5000)),
+		.p90 = unit(histogram_quantile(h, 9000)),
+		.p99 = unit(histogram_quantile(h, 9900)),
+		.p999 = unit(histogram_quantile(h, 9990)),
+		.p9999 = unit(histogram_quantile(h, 9999)),
+		.max = unit(h->max),
 	};
 }
 
 static void judge(const struct storm_result *r)
 {
 	verdict.runs++;
-	if (!r->lost && !r->early && !r->unbalanced)
+	if (!r->lost && !r->early && storm_adds_up(r))
 		return;
 	if (verdict.failed++ == 0)
 		verdict.first = *r;
@@ -171,8 +174,8 @@ static void run_mode(const struct storm_options *o,
 	smp_call(count, run_part);
 	for (unsigned int i = 1; i < count; i++)
 		add(sum, &runs[i]);
-	sum->result.late_ns = quantiles_ns(&sum->lateness);
-	sum->result.set_cycles = quantiles(&sum->set_cycles);
+	sum->result.late_ns = quantiles(&sum->lateness, tsc_to_ns);
+	sum->result.set_cycles = quantiles(&sum->set_cycles, same);
 	*result = sum->result;
 	judge(result);
 }
@@ -234,10 +237,14 @@ static enum exit_code print_verdict(void)
 		      verdict.runs == 1 ? "" : "s");
 		return EXIT_SUCCESS_CODE;
 	}
-	print("sloth: FAILED: %u of %u runs, first %s/%s: %lu lost, %lu early%s\n",
+	print("sloth: FAILED: %u of %u runs, first %s/%s: %lu lost, %lu early",
 	      verdict.failed, verdict.runs, r->workload->name, r->mode->name,
-	      r->lost, r->early,
-	      r->unbalanced ? ", started and ended timers do not match" : "");
+	      r->lost, r->early);
+	if (!storm_adds_up(r))
+		print(", %lu armed, but %lu fired, %lu cancelled, %lu pending",
+		      r->counts.armed, r->counts.fired, r->counts.cancelled,
+		      r->counts.pending);
+	print("\n");
 	return EXIT_FAILURE_CODE;
 }
 

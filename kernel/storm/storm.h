@@ -38,8 +38,17 @@ struct storm_workload {
 };
 
 struct storm_quantiles {
-	bool known; /* false if there was nothing to measure */
-	uint64_t p50, p99, max;
+	uint64_t count; /* of values that were measured */
+	uint64_t p50, p90, p99, p999, p9999, max;
+};
+
+/* Below so many values p999 and p9999 would only be the largest: they are unknown. */
+#define STORM_P999_NEEDS  1000
+#define STORM_P9999_NEEDS 10000
+
+/* Of all timers of a run; see check.c. armed: each start is one. */
+struct storm_counts {
+	uint64_t armed, fired, cancelled, pending;
 };
 
 /* What one run has found, in its counted window unless it says otherwise. */
@@ -51,8 +60,9 @@ struct storm_result {
 	uint64_t timers; /* of each CPU */
 	uint64_t timeout_ns, seed;
 	uint64_t ns, msr_writes, interrupts, spurious;
-	uint64_t lost, early; /* of the whole run */
-	bool unbalanced;      /* started is not fired + cancelled + lost */
+	uint64_t wakeups;     /* from HLT */
+	uint64_t lost, early; /* of the whole run, as what follows */
+	struct storm_counts counts;
 	struct storm_quantiles late_ns, set_cycles;
 	struct counts exits;
 };
@@ -67,7 +77,8 @@ struct storm_run {
 	uint64_t slack;	       /* cycles; workloads set it that have use for it */
 	uint64_t random;       /* state of random.h */
 	uint64_t overdue;      /* cycles of lateness that count as lost */
-	uint64_t started, fired, cancelled, dropped, late; /* of all timers */
+	struct storm_counts counts;
+	uint64_t dropped, late; /* of all timers: lost */
 	bool open; /* the counted window is */
 	struct counts before;
 	uint64_t start;
@@ -97,6 +108,9 @@ void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due);
 void storm_stop(struct storm_run *run, struct storm_timer *t);
 void storm_fired(struct storm_run *run, struct storm_timer *t);
 void storm_check_end(struct storm_run *run);
+
+/* armed = fired + cancelled + pending. */
+bool storm_adds_up(const struct storm_result *result);
 
 /* Leaves every timer of this CPU to fire. Interrupts on. */
 void storm_drain(void);

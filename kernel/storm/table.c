@@ -12,6 +12,7 @@
 #define COUNT_WIDTH 11
 #define RATE_WIDTH  9
 #define SAVED_WIDTH 9
+#define NS_IN_S	    1000000000ull
 
 static const struct {
 	enum count_index index;
@@ -146,12 +147,15 @@ PLAIN_VALUE(interrupts, true, r->interrupts)
 PLAIN_VALUE(spurious, true, r->spurious)
 PLAIN_VALUE(lost, true, r->lost)
 PLAIN_VALUE(early, true, r->early)
-PLAIN_VALUE(late_p50, r->late_ns.known, r->late_ns.p50 / 100) /* 0.1 us */
-PLAIN_VALUE(late_p99, r->late_ns.known, r->late_ns.p99 / 100)
-PLAIN_VALUE(late_max, r->late_ns.known, r->late_ns.max / 100)
-PLAIN_VALUE(set_p50, r->set_cycles.known, r->set_cycles.p50)
-PLAIN_VALUE(set_p99, r->set_cycles.known, r->set_cycles.p99)
-PLAIN_VALUE(set_max, r->set_cycles.known, r->set_cycles.max)
+PLAIN_VALUE(late_p50, r->late_ns.count, r->late_ns.p50 / 100) /* 0.1 us */
+PLAIN_VALUE(late_p99, r->late_ns.count, r->late_ns.p99 / 100)
+PLAIN_VALUE(late_p9999, r->late_ns.count >= STORM_P9999_NEEDS, r->late_ns.p9999 / 100)
+PLAIN_VALUE(late_max, r->late_ns.count, r->late_ns.max / 100)
+PLAIN_VALUE(set_p50, r->set_cycles.count, r->set_cycles.p50)
+PLAIN_VALUE(set_p99, r->set_cycles.count, r->set_cycles.p99)
+PLAIN_VALUE(set_p9999, r->set_cycles.count >= STORM_P9999_NEEDS, r->set_cycles.p9999)
+PLAIN_VALUE(set_max, r->set_cycles.count, r->set_cycles.max)
+PLAIN_VALUE(wakeups, r->ns != 0, r->wakeups * 10 * NS_IN_S / r->ns) /* 0.1 a second */
 PLAIN_VALUE(run_time, true, r->ns / 100000) /* 0.1 ms */
 
 static const struct {
@@ -167,10 +171,13 @@ static const struct {
 	{ "early", early, 0 },
 	{ "late p50, us", late_p50, 1 },
 	{ "late p99, us", late_p99, 1 },
+	{ "late p99.99, us", late_p9999, 1 },
 	{ "late max, us", late_max, 1 },
 	{ "set p50, cycles", set_p50, 0 },
 	{ "set p99, cycles", set_p99, 0 },
+	{ "set p99.99, cycles", set_p9999, 0 },
 	{ "set max, cycles", set_max, 0 },
+	{ "wake-ups a second", wakeups, 1 },
 	{ "run time, ms", run_time, 1 },
 };
 

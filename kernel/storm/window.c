@@ -15,6 +15,7 @@ void storm_open(struct storm_run *run)
 	r->msr_writes = ce->deadline.timer.writes;
 	r->interrupts = ce->interrupts;
 	r->spurious = ce->spurious;
+	r->wakeups = ce->wakeups;
 	clockevent_measure(&run->set_cycles);
 	run->open = true;
 	counts_read(&run->before);
@@ -36,4 +37,5 @@ void storm_close(struct storm_run *run)
 	r->msr_writes = ce->deadline.timer.writes - r->msr_writes;
 	r->interrupts = ce->interrupts - r->interrupts;
 	r->spurious = ce->spurious - r->spurious;
+	r->wakeups = ce->wakeups - r->wakeups;
 }

@@ -26,8 +26,9 @@ TWO = ("-smp", "2")  # tcp_rr needs a peer
 SUCCESS, FAILURE, PANIC, USAGE, TIMED_OUT = 33, 35, 37, 39, "timed out"
 
 RUN_KEYS = ["workload", "mode", "host", "cpus", "ops", "timers", "seed", "ns",
-            "msr_writes", "interrupts", "spurious", "lost", "early", "late_ns",
-            "set_cycles", "exits"]
+            "msr_writes", "interrupts", "spurious", "lost", "early", "wakeups", "timer_counts",
+            "late_ns", "set_cycles", "exits"]
+PERCENTILES = ["p50", "p90", "p99", "p999", "p9999", "max"]
 EXIT_KEYS = ["source", "exits", "halt", "msr_write", "tsc_deadline", "icr",
              "preemption_timer", "external_interrupt", "io", "hypercall", "kick",
              "rearm", "cancelled", "halt_sync", "timer_interrupt"]
@@ -87,7 +88,7 @@ def test_banner_names_the_machine(small):
 def test_json_has_exactly_the_fixed_keys(small):
     for run in runs_of(small):
         assert list(run) == RUN_KEYS
-        assert list(run["late_ns"]) == list(run["set_cycles"]) == ["p50", "p99", "max"]
+        assert list(run["late_ns"]) == list(run["set_cycles"]) == PERCENTILES
         assert list(run["exits"]) == EXIT_KEYS
 
 
@@ -100,11 +101,14 @@ def test_json_tells_what_was_run(small):
         assert run["ns"] > 0 and run["lost"] == run["early"] == 0
         for key in ("late_ns", "set_cycles"):
             values = list(run[key].values())
-            if key == "late_ns" and None in values:
+            if key == "late_ns" and run[key]["max"] is None:
                 assert run["workload"] in ("rearm", "cancel", "tcp_rr", "earlier")
-                assert values == [None] * 3  # no timer was due while it was measured
+                assert values == [None] * 6  # no timer was due while it was measured
             else:
-                assert values == sorted(values)
+                # Of fewer than 1,000 values nobody knows them.
+                assert (run[key]["p999"], run[key]["p9999"]) == (None, None)
+                known = [value for value in values if value is not None]
+                assert len(known) == 4 and known == sorted(known)
 
 
 def test_unknown_counters_are_null(small):
@@ -123,7 +127,7 @@ def test_the_table_fits_and_shows_each_row(small):
                 "preemption-timer", "external-interrupt", "io", "hypercall",
                 "timer interrupts", "kicks", "kicks re-armed", "kicks cancelled",
                 "halt-sync", "spurious", "lost", "early", "late p99, us",
-                "set p50, cycles", "run time, ms"):
+                "late p99.99, us", "set p50, cycles", "wake-ups a second", "run time, ms"):
         assert len(re.findall(rf"^  {row}  ", small, re.MULTILINE)) == len(WORKLOADS), row
 
 
@@ -229,6 +233,51 @@ def test_a_wrong_timer_fails_the_run(fault, workload):
         f"sloth: FAILED: 1 of 2 runs, first {workload}/eager: 1 lost, 0 early"
         if fault == "lost" else
         f"sloth: FAILED: 1 of 2 runs, first {workload}/eager: 0 lost, 1 early")
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_a_timer_that_only_the_sums_miss_fails_the_run(workload):
+    status, output = boot(f"storm={workload} mode=eager ops=100 timers=10 timeout=20ms "
+                          "fault=forgotten", *TWO)
+    assert status == FAILURE, output
+    run, = runs_of(output)
+    assert (run["lost"], run["early"]) == (0, 0)
+    counts = run["timer_counts"]
+    assert counts["armed"] == 1 + counts["fired"] + counts["cancelled"] + counts["pending"]
+    assert (f"{workload}/eager: 0 lost, 0 early, {counts['armed']} armed, but {counts['fired']}"
+            f" fired, {counts['cancelled']} cancelled, {counts['pending']} pending\n") in output
+
+
+def test_each_timer_that_was_armed_has_an_end(small):
+    for run in runs_of(small):
+        counts = run["timer_counts"]
+        assert list(counts) == ["armed", "fired", "cancelled", "pending"]
+        assert counts["armed"] == counts["fired"] + counts["cancelled"] + counts["pending"]
+        assert counts["armed"] >= run["ops"]
+        if run["workload"] == "sleep":
+            assert counts == {"armed": 200, "fired": 200, "cancelled": 0, "pending": 0}
+        if run["workload"] == "expire":
+            assert 0 < counts["pending"] <= 10
+        if run["workload"] == "earlier":
+            assert counts == {"armed": 200, "fired": 0, "cancelled": 199, "pending": 1}
+
+
+def test_a_sleep_is_a_wake_up(small):
+    for run in runs_of(small):
+        if run["workload"] in ("sleep", "idle"):
+            assert run["wakeups"] >= run["ops"]
+        if run["workload"] in ("rearm", "cancel", "earlier"):
+            assert run["wakeups"] == 0
+
+
+def test_percentiles_of_many_values_are_known():
+    status, output = boot("storm=earlier mode=rearm ops=10000")
+    assert status == SUCCESS, output
+    run, = runs_of(output)
+    assert None not in run["set_cycles"].values()
+    assert list(run["set_cycles"].values()) == sorted(run["set_cycles"].values())
+    assert re.search(r"^  set p99.99, cycles +[\d,]+$", output, re.MULTILINE), output
+    assert re.search(r"^  late p99.99, us +-$", output, re.MULTILINE), output
 
 
 @pytest.mark.parametrize("cpus", [1, 3, 4, 16])

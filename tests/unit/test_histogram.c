@@ -12,10 +12,10 @@ static void small_values(void **state)
 	histogram_clear(&h);
 	for (uint64_t v = 1; v <= 100; v++)
 		histogram_add(&h, v);
-	assert_int_equal(histogram_percentile(&h, 50), 50);
-	assert_int_equal(histogram_percentile(&h, 99), 99);
-	assert_int_equal(histogram_percentile(&h, 1), 1);
-	assert_int_equal(histogram_percentile(&h, 100), 100);
+	assert_int_equal(histogram_quantile(&h, 5000), 50);
+	assert_int_equal(histogram_quantile(&h, 9900), 99);
+	assert_int_equal(histogram_quantile(&h, 100), 1);
+	assert_int_equal(histogram_quantile(&h, 10000), 100);
 	assert_int_equal(h.max, 100);
 }
 
@@ -25,16 +25,16 @@ static void rank_rounds_up(void **state)
 	histogram_clear(&h);
 	for (uint64_t v = 1; v <= 3; v++)
 		histogram_add(&h, v);
-	assert_int_equal(histogram_percentile(&h, 50), 2);
-	assert_int_equal(histogram_percentile(&h, 99), 3);
+	assert_int_equal(histogram_quantile(&h, 5000), 2);
+	assert_int_equal(histogram_quantile(&h, 9900), 3);
 }
 
 static void empty(void **state)
 {
 	(void)state;
 	histogram_clear(&h);
-	assert_int_equal(histogram_percentile(&h, 50), 0);
-	assert_int_equal(histogram_percentile(&h, 100), 0);
+	assert_int_equal(histogram_quantile(&h, 5000), 0);
+	assert_int_equal(histogram_quantile(&h, 10000), 0);
 }
 
 /* One value: every percentile is that value, whatever its bucket. */
@@ -47,12 +47,12 @@ static void every_power(void **state)
 
 			histogram_clear(&h);
 			histogram_add(&h, v);
-			assert_int_equal(histogram_percentile(&h, 50), v);
+			assert_int_equal(histogram_quantile(&h, 5000), v);
 		}
 	}
 	histogram_clear(&h);
 	histogram_add(&h, UINT64_MAX);
-	assert_true(histogram_percentile(&h, 1) == UINT64_MAX);
+	assert_true(histogram_quantile(&h, 100) == UINT64_MAX);
 }
 
 static void bounded_error(void **state)
@@ -64,7 +64,7 @@ static void bounded_error(void **state)
 		histogram_clear(&h);
 		histogram_add(&h, v);
 		histogram_add(&h, UINT64_MAX);
-		p = histogram_percentile(&h, 50);
+		p = histogram_quantile(&h, 5000);
 		assert_true(p >= v && p - v <= v / 64);
 	}
 }
@@ -77,8 +77,23 @@ static void outlier(void **state)
 		histogram_add(&h, 10);
 	for (int i = 0; i < 10; i++)
 		histogram_add(&h, 1000000);
-	assert_int_equal(histogram_percentile(&h, 99), 10);
-	assert_int_equal(histogram_percentile(&h, 100), 1000000);
+	assert_int_equal(histogram_quantile(&h, 9900), 10);
+	assert_int_equal(histogram_quantile(&h, 10000), 1000000);
+}
+
+/* One in ten thousand is above p99.99, and nothing of it is lost in rounding. */
+static void rare(void **state)
+{
+	(void)state;
+	histogram_clear(&h);
+	for (int i = 0; i < 9999; i++)
+		histogram_add(&h, 10);
+	histogram_add(&h, 1000000);
+	assert_int_equal(histogram_quantile(&h, 9990), 10);
+	assert_int_equal(histogram_quantile(&h, 9999), 10);
+	assert_int_equal(histogram_quantile(&h, 10000), 1000000);
+	histogram_add(&h, 1000000);
+	assert_int_equal(histogram_quantile(&h, 9999), 1000000);
 }
 
 int main(void)
@@ -91,6 +106,7 @@ int main(void)
 		CHECK_THAT(bounded_error, "a percentile is never too low, at most "
 					  "one part in 64 too high"),
 		CHECK_THAT(outlier, "one percent of outliers is above p99"),
+		CHECK_THAT(rare, "one in ten thousand is above p99.99"),
 	};
 
 	return cmocka_run_group_tests_name("histogram", tests, NULL, NULL);
