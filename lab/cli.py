@@ -91,6 +91,10 @@ def parser():
     bench.add_argument("--timers", type=between(1, 10_000_000), action="append", metavar="N",
                        help="measure with N timers instead of 1,000, 100,000 and 1,000,000")
 
+    claims = commands.add_parser("claims", allow_abbrev=False, help="what the protocol is said"
+                                 " to save, checked against results files")
+    claims.add_argument("files", nargs="+", metavar="FILE.jsonl")
+
     compare = commands.add_parser("compare", allow_abbrev=False, help="two results files side by"
                                   " side: medians, spread and change")
     compare.add_argument("first", metavar="A.jsonl")
@@ -102,6 +106,11 @@ def parser():
     commands.add_parser("host-package", allow_abbrev=False, help="make the Debian package that"
                         " puts the patched KVM on a real host (DKMS), and print its path")
     return top
+
+
+def command_claims(options):
+    from lab import claims
+    return claims.command(options)
 
 
 def after_dashes(words, command):
@@ -182,7 +191,7 @@ def main(words):
             return 100 + with_bochs + 2 * ("debug-host" in extras)
         commands = {"run": command_run, "host": command_host, "test": command_test,
                     "bench": command_bench, "compare": command_compare,
-                    "build-modules": command_build_modules,
+                    "claims": command_claims, "build-modules": command_build_modules,
                     "host-package": command_host_package}
         return commands[options.command](options)
     except Fail as fail:

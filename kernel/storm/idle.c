@@ -38,9 +38,9 @@ static void idle_run(struct storm_run *run)
 	irq_disable();
 	storm_open(run);
 	idle_enter();
-	if (run->options->tick) {
+	if (storm_tick(run)) {
 		hrtimer_init(&t->timer, tick);
-		t->period = tsc_from_ns(run->options->tick);
+		t->period = tsc_from_ns(storm_tick(run));
 		storm_start(run, t, rdtsc() + t->period);
 	}
 	for (uint64_t i = 0; i < run->result.ops; i++) {

@@ -46,6 +46,7 @@ void storm_options_begin(struct storm_options *options, struct cmdline *c)
 	*options = (struct storm_options){
 		.workloads = (1u << STORM_WORKLOADS) - 1,
 		.modes = (1u << STORM_MODES) - 1,
+		.tick = STORM_OWN,
 		.seed = 1,
 		.repeat = 1,
 		.host = "unknown",

@@ -46,6 +46,12 @@ struct storm_run *storm_this_run(void)
 	return &runs[this_cpu()->number];
 }
 
+uint64_t storm_tick(const struct storm_run *run)
+{
+	return run->options->tick == STORM_OWN ? run->result.workload->tick_ns
+					       : run->options->tick;
+}
+
 /* A workload whose CPUs work in groups gets whole groups, or none. */
 static unsigned int cpus_for(const struct storm_options *o,
 			     const struct storm_workload *w)

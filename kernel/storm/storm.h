@@ -31,7 +31,8 @@ struct storm_run;
 struct storm_workload {
 	const char *name;
 	const char *what; /* one line for the table's title */
-	uint64_t ops, timers, timeout_ns; /* defaults */
+	uint64_t ops, timers, timeout_ns; /* defaults, */
+	uint64_t tick_ns; /* and this too: 0 is none */
 	uint64_t min_timers, max_timers; /* whatever timers= says */
 	unsigned int group; /* CPUs that work together; 0: each for itself */
 	void (*run)(struct storm_run *run);
@@ -91,6 +92,9 @@ extern const struct storm_workload storm_sleep, storm_rearm, storm_expire,
 
 /* run.c: this CPU's part of the run. Callbacks find it here. */
 struct storm_run *storm_this_run(void);
+
+/* run.c: the period of the tick in ns, 0: none. */
+uint64_t storm_tick(const struct storm_run *run);
 
 /* How many CPUs there should be for these options, where they do not say. */
 unsigned int storm_cpus(const struct storm_options *options);

@@ -96,7 +96,7 @@ def test_json_tells_what_was_run(small):
     for run in runs_of(small):
         assert (run["host"], run["cpus"], run["ops"], run["seed"]) == \
             ("test-1", 2 if run["workload"] == "tcp_rr" else 1, 200, 7)
-        assert run["timers"] == {"sleep": 1, "earlier": 1, "idle": 2, "tcp_rr": 2}.get(
+        assert run["timers"] == {"sleep": 1, "earlier": 1, "idle": 2, "tcp_rr": 3}.get(
             run["workload"], 10)
         assert run["ns"] > 0 and run["lost"] == run["early"] == 0
         for key in ("late_ns", "set_cycles"):
