@@ -38,12 +38,29 @@ static void write_msr(uint64_t value)
 		wrmsr(MSR_KVM_LAZY_TSCDEADLINE, value);
 }
 
+#ifndef LAZY_ACCESS /* kernel/trace.c has its own */
+static void store_pending(struct deadline *d, uint64_t deadline)
+{
+	d->area.pending = deadline;
+}
+
+static uint64_t load_armed(const struct deadline *d)
+{
+	return d->area.armed;
+}
+
+static uint64_t load_host(const struct deadline *d)
+{
+	return d->area.host;
+}
+#endif
+
 static void lazy_enable(struct deadline *d, uint64_t deadline)
 {
 	lapic_timer_program(&d->timer, deadline);
 	d->area.armed = 0;
 	d->area.host = 0;
-	d->area.pending = deadline;
+	store_pending(d, deadline);
 	for (int i = 0; i < 5; i++)
 		d->area.reserved[i] = 0;
 	compiler_barrier();
@@ -60,24 +77,24 @@ static void lazy_set(struct deadline *d, uint64_t deadline)
 {
 	uint64_t armed;
 
-	d->area.pending = deadline;
+	store_pending(d, deadline);
 	compiler_barrier();
-	armed = d->area.armed;
+	armed = load_armed(d);
 	if (!armed || deadline < armed)
 		lapic_timer_program(&d->timer, deadline);
 }
 
 static void lazy_cancel(struct deadline *d)
 {
-	d->area.pending = 0;
+	store_pending(d, 0);
 }
 
 /* The halt that follows is an exit, and there the host reads `pending`. */
 static void lazy_defer(struct deadline *d, uint64_t deadline)
 {
-	d->area.pending = deadline;
+	store_pending(d, deadline);
 	compiler_barrier();
-	if (!(d->area.host & HOST_ACTIVE))
+	if (!(load_host(d) & HOST_ACTIVE))
 		lazy_set(d, deadline);
 }
 

@@ -7,6 +7,15 @@
 #include "arch/x86/cpu.h"
 
 #define DEBUG_EXIT_PORT 0xf4
+#define PVPANIC_PORT	0x505 /* QEMU docs/specs/pvpanic */
+#define PVPANIC_PAUSE	1
+#define NO_DEVICE	0xff
+
+void debug_pause(void)
+{
+	if (inb(PVPANIC_PORT) != NO_DEVICE)
+		outb(PVPANIC_PORT, PVPANIC_PAUSE);
+}
 
 void debug_exit(enum exit_code code)
 {

@@ -14,6 +14,13 @@ enum exit_code {
 };
 
 /*
+ * Where there is QEMU's pvpanic device, has it pause the machine; whoever paused it lets
+ * it go on, and this returns. QEMU calls that a panic: it is the one device by which a guest
+ * can tell QEMU's client that its counters may be looked at. Any context.
+ */
+void debug_pause(void);
+
+/*
  * Has the device end QEMU. Returns where there is no such device: the caller
  * then says so and stops. Any context.
  */

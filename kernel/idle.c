@@ -5,6 +5,7 @@
 #include "kernel/idle.h"
 
 #include "kernel/cpu.h"
+#include "kernel/trace.h"
 
 void idle_enter(void)
 {
@@ -13,7 +14,9 @@ void idle_enter(void)
 
 void idle_halt(void)
 {
+	trace_idle(TRACE_HALT);
 	cpu_wait();
+	trace_idle(TRACE_WAKE);
 	this_cpu()->clockevent.wakeups++;
 }
 

@@ -142,6 +142,7 @@ _Noreturn void kernel_main(uint32_t magic, const void *info)
 	start_cpus();
 	banner_print();
 	code = storm_main(&options);
+	debug_pause();
 	if (options.end == STORM_END_EXIT)
 		machine_end(code);
 	print("sloth: halted\n");

@@ -8,6 +8,7 @@
 
 #include "drivers/acpi.h"
 #include "drivers/tsc.h"
+#include "kernel/idle.h"
 #include "kernel/panic.h"
 #include "kernel/string.h"
 
@@ -157,6 +158,30 @@ void smp_call(unsigned int count, void (*function)(void))
 	irq_enable();
 }
 
+static void (*last_work)(void);
+static _Atomic unsigned int retired;
+
+static void retire(void)
+{
+	irq_disable();
+	last_work();
+	retired++;
+	cpu_stop();
+}
+
+/* They are not long: as in start_one(), neither HLT nor PAUSE. */
+void smp_retire(void (*last)(void))
+{
+	last_work = last;
+	for (unsigned int i = 1; i < running; i++) {
+		cpus[i].work = retire;
+		smp_wake(&cpus[i]);
+	}
+	while (retired + 1 < running)
+		;
+	last();
+}
+
 void smp_meet(unsigned int count)
 {
 	unsigned int before = met++, all = (before / count + 1) * count;
@@ -168,6 +193,6 @@ void smp_meet(unsigned int count)
 				smp_wake(&cpus[i]);
 	}
 	while (met < all)
-		cpu_wait();
+		idle_halt();
 	irq_enable();
 }

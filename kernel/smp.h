@@ -46,6 +46,12 @@ unsigned int smp_count(void);
  */
 void smp_call(unsigned int count, void (*function)(void));
 
+/*
+ * Runs `last` on each other CPU, which stops for good after it, and then on this one. On
+ * CPU 0, interrupts on.
+ */
+void smp_retire(void (*last)(void));
+
 /* Makes another CPU that is halted, or about to halt, go on. Interrupts off. */
 void smp_wake(struct cpu *cpu);
 

@@ -3,6 +3,7 @@
 
 import json
 
+from lab import watch
 from lab.ui import Fail
 
 PREFIX = b'{"workload":'
@@ -84,6 +85,7 @@ class Serial:
         """Forgets everything: the guest is started again."""
         self.lines = []
         self.rows = []
+        self.watched = []  # for lab/watch.py, the rows among it
         self.error = None
         self.partial = b""
         self.shown = 0  # how much of partial has been shown
@@ -93,13 +95,21 @@ class Serial:
         for line in pieces[:-1]:
             self.line(line)
         self.partial = pieces[-1]
-        if not (PREFIX.startswith(self.partial) or self.partial.startswith(PREFIX)):
+        hidden = (PREFIX, watch.TOTAL.encode(), b"@")
+        if not any(mark.startswith(self.partial) or self.partial.startswith(mark)
+                   for mark in hidden):
             self.present(self.partial[self.shown:])
             self.shown = len(self.partial)
 
     def line(self, line):
         text = line.decode(errors="replace")
-        self.lines.append(text)
+        if not text.startswith("@"):
+            self.lines.append(text)
+        if line.startswith(PREFIX) or watch.is_ours(text):
+            self.watched.append(text)
+        if watch.is_ours(text):
+            self.shown = 0
+            return
         if line.startswith(PREFIX):
             try:
                 self.rows.append(parse(text))

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from lab import bochs, host, probe, results, system, ui
+from lab import bochs, host, probe, results, system, ui, watch
 from lab.system import BUILD, ROOT
 from lab.ui import Fail, Usage
 
@@ -115,6 +115,21 @@ def verdict(status, serial):
     return 1
 
 
+def cross_check(serial):
+    """1 where those who count do not agree."""
+    wrong = 0
+    for guest in watch.guests(serial.watched):
+        said, problems = watch.check(guest)
+        for problem in problems:
+            ui.say(f"cross-check: {problem}")
+        if said and not problems:
+            ui.say(f"cross-check: {said} agree")
+        wrong |= bool(problems)
+    if wrong:
+        ui.say("FAILED: the counts do not agree")
+    return int(wrong)
+
+
 def storm(options):
     check_storm(options.storm)
     build_guest()
@@ -123,6 +138,7 @@ def storm(options):
     serial = results.Serial(host.Descriptor(1))
     results_file = BUILD / "results.jsonl"
     results_file.unlink(missing_ok=True)
+    watch.TRACE.unlink(missing_ok=True)
     try:
         if where == "direct":
             status = run_here(guest_command(options.storm, "direct"), serial, limit)
@@ -134,12 +150,13 @@ def storm(options):
                 raise Fail("the emulated host's kernel complained while the guest ran")
         else:
             machine = host.Host(options.kernel, options.stock, where, options.kvm_arg)
-            status = machine.run(guest_command(options.storm, machine.label), stdout=serial,
-                                 limit=limit, directory=ROOT, again=serial.clear)
+            command = watch.command(guest_command(options.storm, machine.label), options.storm)
+            status = machine.run(command, stdout=serial, limit=limit, directory=ROOT,
+                                 again=serial.clear)
             if machine.complaints:
                 raise Fail("the emulated host's kernel complained while the guest ran")
         serial.finish()
-        code = verdict(status, serial)
+        code = verdict(status, serial) or cross_check(serial)
     except host.TimeLimit as late:
         serial.finish()
         ui.say(f"the guest was still running after {limit:g} s (--timeout); the last lines on its"
@@ -153,6 +170,7 @@ def storm(options):
         system.write_atomically(BUILD / "serial.log", "".join(l + "\n" for l in serial.lines))
         if serial.rows:
             system.write_atomically(results_file, results.as_text(serial.rows))
+        watch.write_trace(serial.watched)
     if serial.rows:
         ui.say(f"{len(serial.rows)} runs in {results_file.relative_to(ROOT)}")
     return code

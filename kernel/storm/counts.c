@@ -10,6 +10,23 @@
 #include "drivers/lapic.h"
 #include "kernel/cpu.h"
 
+const char *const count_keys[COUNTS] = {
+	[COUNT_EXITS] = "exits",
+	[COUNT_HALT] = "halt",
+	[COUNT_MSR_WRITE] = "msr_write",
+	[COUNT_TSC_DEADLINE] = "tsc_deadline",
+	[COUNT_ICR] = "icr",
+	[COUNT_PREEMPTION_TIMER] = "preemption_timer",
+	[COUNT_EXTERNAL_INTERRUPT] = "external_interrupt",
+	[COUNT_IO] = "io",
+	[COUNT_HYPERCALL] = "hypercall",
+	[COUNT_KICK] = "kick",
+	[COUNT_REARM] = "rearm",
+	[COUNT_CANCELLED] = "cancelled",
+	[COUNT_HALT_SYNC] = "halt_sync",
+	[COUNT_TIMER_INTERRUPT] = "timer_interrupt",
+};
+
 /* Interrupts are off, so that both counts are of one moment. */
 void counts_read(struct counts *counts)
 {

@@ -34,6 +34,9 @@ struct counts {
 	uint64_t writes; /* of IA32_TSC_DEADLINE, as the guest counts them */
 };
 
+/* The names of the counters in JSON. */
+extern const char *const count_keys[COUNTS];
+
 /* Reads all counters of this CPU. One exit. */
 void counts_read(struct counts *counts);
 

@@ -6,23 +6,6 @@
 #include "kernel/console.h"
 #include "kernel/storm/storm.h"
 
-static const char *const count_keys[COUNTS] = {
-	[COUNT_EXITS] = "exits",
-	[COUNT_HALT] = "halt",
-	[COUNT_MSR_WRITE] = "msr_write",
-	[COUNT_TSC_DEADLINE] = "tsc_deadline",
-	[COUNT_ICR] = "icr",
-	[COUNT_PREEMPTION_TIMER] = "preemption_timer",
-	[COUNT_EXTERNAL_INTERRUPT] = "external_interrupt",
-	[COUNT_IO] = "io",
-	[COUNT_HYPERCALL] = "hypercall",
-	[COUNT_KICK] = "kick",
-	[COUNT_REARM] = "rearm",
-	[COUNT_CANCELLED] = "cancelled",
-	[COUNT_HALT_SYNC] = "halt_sync",
-	[COUNT_TIMER_INTERRUPT] = "timer_interrupt",
-};
-
 /* One member of an object: its number, or null where it is not known. */
 static void print_member(const char *before, const char *key, bool known, uint64_t value)
 {
@@ -72,5 +55,12 @@ void storm_json(const struct storm_result *r, const char *host)
 	print_quantiles("late_ns", &r->late_ns);
 	print_quantiles("set_cycles", &r->set_cycles);
 	print_counts(&r->exits);
+	print("}\n");
+}
+
+void storm_json_total(unsigned int cpu, const struct counts *total)
+{
+	print("{\"total\": %u, \"msr_writes\": %lu", cpu, total->writes);
+	print_counts(total);
 	print("}\n");
 }

@@ -32,6 +32,7 @@ static const struct cmdline_option table[] = {
 	{ "slack", CMDLINE_DURATION, FIELD(slack), NULL, NULL, 0, 10 * S },
 	{ "tick", CMDLINE_DURATION, FIELD(tick), NULL, NULL, 0, 10 * S },
 	{ "seed", CMDLINE_NUMBER, FIELD(seed), NULL, NULL, 0, UINT64_MAX },
+	{ "trace", CMDLINE_NUMBER, FIELD(trace), NULL, NULL, 0, STORM_MAX_TRACE },
 	{ "repeat", CMDLINE_NUMBER, FIELD(repeat), NULL, NULL, 1, 1000 },
 	{ "cpus", CMDLINE_NUMBER, FIELD(cpus), NULL, NULL, 1, STORM_MAX_CPUS },
 	{ "pveoi", CMDLINE_CHOICE, FIELD(pveoi), "setting", switches, 0, 0 },

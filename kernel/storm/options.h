@@ -13,6 +13,7 @@
 #define STORM_MAX_CPUS	 16
 #define STORM_MAX_OPS	 10000000
 #define STORM_MAX_TIMERS 100000
+#define STORM_MAX_TRACE	 400000 /* TRACE_MAX */
 #define STORM_OWN	 UINT64_MAX /* of an option that may be 0: the workload's own */
 
 /* Bit numbers of storm_options.workloads and .modes, in the order of a run. */
@@ -49,6 +50,7 @@ struct storm_options {
 	uint64_t slack; /* ns: how much later than due expire's timers may fire */
 	uint64_t tick;	/* ns: period of idle's and tcp_rr's tick, 0: none */
 	uint64_t seed;
+	uint64_t trace;	 /* events of each run and CPU that are printed */
 	uint64_t repeat; /* how often all that was asked for is run */
 	uint64_t cpus;	 /* 0: each workload's own number */
 	unsigned int pveoi; /* enum storm_switch */

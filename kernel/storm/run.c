@@ -9,6 +9,9 @@
 #include "kernel/cpu.h"
 #include "kernel/smp.h"
 #include "kernel/storm/storm.h"
+#include "kernel/trace.h"
+
+_Static_assert(STORM_MAX_TRACE == TRACE_MAX, "trace= takes what there is room for");
 
 static struct storm_run runs[CPUS_MAX];
 static struct storm_timer pool[STORM_MAX_TIMERS]; /* in equal parts */
@@ -109,7 +112,7 @@ static void run_part(void)
 {
 	struct storm_run *run = storm_this_run();
 
-	clockevent_set_mode(run->result.mode);
+	clockevent_set_mode(run->options->trace ? &deadline_traced : run->result.mode);
 	run->result.workload->run(run);
 	storm_check_end(run);
 	clockevent_set_mode(&deadline_eager);
@@ -177,7 +180,11 @@ static void run_mode(const struct storm_options *o,
 	print("%s/%s ...\n", w->name, mode->name);
 	for (unsigned int i = 0; i < count; i++)
 		prepare(&runs[i], i, o, w, mode);
+	if (o->trace)
+		trace_begin(mode, count, o->trace);
 	smp_call(count, run_part);
+	if (o->trace)
+		trace_print(w->name, count);
 	for (unsigned int i = 1; i < count; i++)
 		add(sum, &runs[i]);
 	sum->result.late_ns = quantiles(&sum->lateness, tsc_to_ns);
@@ -224,14 +231,27 @@ static unsigned int usable_modes(unsigned int wanted)
 	return usable;
 }
 
-static void print_total(void)
-{
-	struct counts total;
+static struct counts totals[CPUS_MAX];
 
-	counts_read(&total);
-	if (total.from_host)
-		print("exits since creation%s: %lu\n",
-		      smp_count() > 1 ? ", CPU 0" : "", total.value[COUNT_EXITS]);
+static void read_total(void)
+{
+	counts_read(&totals[this_cpu()->number]);
+}
+
+/*
+ * What each CPU has cost from the beginning to its last step but one: afterwards the
+ * others only halt, and this one only prints, so the lab can compare every counter with
+ * what the host says then.
+ */
+static void print_totals(void)
+{
+	smp_retire(read_total);
+	if (!totals[0].from_host)
+		return;
+	for (unsigned int i = 0; i < smp_count(); i++)
+		storm_json_total(i, &totals[i]);
+	print("exits since creation%s: %lu\n",
+	      smp_count() > 1 ? ", CPU 0" : "", totals[0].value[COUNT_EXITS]);
 }
 
 static enum exit_code print_verdict(void)
@@ -266,6 +286,6 @@ enum exit_code storm_main(const struct storm_options *options)
 		for (unsigned int i = 0; i < STORM_WORKLOADS; i++)
 			if (options->workloads >> i & 1)
 				run_workload(options, workloads[i], usable);
-	print_total();
+	print_totals();
 	return print_verdict();
 }

@@ -132,5 +132,6 @@ void storm_fault(const struct storm_run *run, struct storm_timer *t);
 /* table.c and json.c: results on the console. */
 void storm_table(const struct storm_result *results, unsigned int count);
 void storm_json(const struct storm_result *result, const char *host);
+void storm_json_total(unsigned int cpu, const struct counts *total);
 
 #endif
