@@ -17,6 +17,7 @@ EXTRAS = {
     "debug-host": "storms on a kernel that looks for faults, which is built first (hours)",
     "dkms": "the host package's life in a Debian root (as root, with mmdebstrap; four minutes)",
     "kvm-selftests": "Linux' own KVM selftests, patched beside stock (10 to 30 minutes)",
+    "soak": "an hour of storms on four CPUs, with another seed each time",
     "faults": "a thousand of each fault that a VMM can make, not a few (hours)",
     "linux-guest": "a Debian Linux guest, patched beside stock (10 to 30 minutes)",
 }

@@ -34,6 +34,7 @@ static const struct cmdline_option table[] = {
 	{ "seed", CMDLINE_NUMBER, FIELD(seed), NULL, NULL, 0, UINT64_MAX },
 	{ "trace", CMDLINE_NUMBER, FIELD(trace), NULL, NULL, 0, STORM_MAX_TRACE },
 	{ "repeat", CMDLINE_NUMBER, FIELD(repeat), NULL, NULL, 1, 1000 },
+	{ "soak", CMDLINE_DURATION, FIELD(soak), NULL, NULL, 0, 1000000 * S },
 	{ "cpus", CMDLINE_NUMBER, FIELD(cpus), NULL, NULL, 1, STORM_MAX_CPUS },
 	{ "pveoi", CMDLINE_CHOICE, FIELD(pveoi), "setting", switches, 0, 0 },
 	{ "order", CMDLINE_CHOICE, FIELD(order), "order", orders, 0, 0 },

@@ -52,6 +52,7 @@ struct storm_options {
 	uint64_t seed;
 	uint64_t trace;	 /* events of each run and CPU that are printed */
 	uint64_t repeat; /* how often all that was asked for is run */
+	uint64_t soak;	 /* ns: and again with other seeds, until they have passed */
 	uint64_t cpus;	 /* 0: each workload's own number */
 	unsigned int pveoi; /* enum storm_switch */
 	unsigned int order; /* enum storm_order */

@@ -206,7 +206,8 @@ static void run_workload(const struct storm_options *o,
 	for (unsigned int i = 0; i < STORM_MODES; i++)
 		if (usable >> i & 1)
 			run_mode(o, w, modes[i], &results[count++]);
-	storm_table(results, count);
+	if (!o->soak)
+		storm_table(results, count);
 	for (unsigned int i = 0; i < count; i++)
 		storm_json(&results[i], o->host);
 	print("\n");
@@ -274,18 +275,28 @@ static enum exit_code print_verdict(void)
 	return EXIT_FAILURE_CODE;
 }
 
+/* Nothing more is begun once a run has failed. */
+static bool soak_goes_on(const struct storm_options *options, uint64_t start)
+{
+	return !verdict.failed && tsc_to_ns(rdtsc() - start) < options->soak;
+}
+
 enum exit_code storm_main(const struct storm_options *options)
 {
 	unsigned int usable = usable_modes(options->modes);
+	struct storm_options round = *options;
+	uint64_t start = rdtsc();
 
 	if (!usable) {
 		print("sloth: FAILED: no mode of those asked for can be used here\n");
 		return EXIT_FAILURE_CODE;
 	}
-	for (uint64_t n = 0; n < options->repeat; n++)
+	for (uint64_t n = 0; n < options->repeat || soak_goes_on(options, start); n++) {
+		round.seed = options->seed + (options->soak ? n : 0);
 		for (unsigned int i = 0; i < STORM_WORKLOADS; i++)
 			if (options->workloads >> i & 1)
-				run_workload(options, workloads[i], usable);
+				run_workload(&round, workloads[i], usable);
+	}
 	print_totals();
 	return print_verdict();
 }

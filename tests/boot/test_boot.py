@@ -156,6 +156,23 @@ def test_repeat_runs_all_of_it_again():
     assert output.splitlines()[-1] == "sloth: 6 runs, all passed"
 
 
+def test_a_soak_goes_on_with_other_seeds():
+    status, output = boot("storm=sleep,cancel mode=eager ops=20 timers=5 timeout=5ms seed=3 "
+                          "soak=1s")
+    assert status == SUCCESS, output
+    seeds = [r["seed"] for r in runs_of(output)]
+    assert len(seeds) > 4
+    assert seeds == [3 + i // 2 for i in range(len(seeds))]
+    assert sum(r["ns"] for r in runs_of(output)) < 2e9
+    assert "deadline writes" not in output
+
+
+def test_a_soak_ends_with_the_run_that_fails():
+    status, output = boot("storm=sleep mode=eager ops=20 soak=100s fault=lost")
+    assert status == FAILURE, output
+    assert len(runs_of(output)) == 1
+
+
 def test_periodic_timers_fire_as_often_as_asked():
     status, output = boot("storm=expire mode=rearm ops=500 timers=20 timeout=4ms")
     assert status == SUCCESS, output
