@@ -44,6 +44,7 @@ void storm_json(const struct storm_result *r, const char *host)
 	      r->workload->name, r->mode->name, host);
 	print(", \"cpus\": %u, \"ops\": %lu, \"timers\": %lu, \"seed\": %lu",
 	      r->cpus, r->ops, r->timers, r->seed);
+	print(", \"timeout_ns\": %lu", r->timeout_ns);
 	print(", \"ns\": %lu, \"msr_writes\": %lu, \"interrupts\": %lu", r->ns,
 	      r->msr_writes, r->interrupts);
 	print(", \"spurious\": %lu, \"lost\": %lu, \"early\": %lu", r->spurious,

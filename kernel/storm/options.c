@@ -9,10 +9,10 @@
 #define US 1000ull
 #define S  1000000000ull
 
-static const char *const workloads[] = { "sleep", "rearm", "expire", "cancel",
-					  "idle", "tcp_rr", "mixed", "earlier",
-					  NULL };
-static const char *const modes[] = { "eager", "rearm", "lazy", NULL };
+const char *const storm_workload_names[] = { "sleep", "rearm", "expire",
+					     "cancel", "idle", "tcp_rr",
+					     "mixed", "earlier", NULL };
+const char *const storm_mode_names[] = { "eager", "rearm", "lazy", NULL };
 static const char *const orders[] = { "first", "random", NULL };
 static const char *const faults[] = { "none", "panic", "exception", "hang",
 				      "lost", "early", "forgotten", NULL };
@@ -22,8 +22,10 @@ static const char *const ends[] = { "exit", "halt", NULL };
 #define FIELD(name) offsetof(struct storm_options, name)
 
 static const struct cmdline_option table[] = {
-	{ "storm", CMDLINE_LIST, FIELD(workloads), "workload", workloads, 0, 0 },
-	{ "mode", CMDLINE_LIST, FIELD(modes), "mode", modes, 0, 0 },
+	{ "storm", CMDLINE_LIST, FIELD(workloads), "workload",
+	  storm_workload_names, 0, 0 },
+	{ "mode", CMDLINE_LIST, FIELD(modes), "mode", storm_mode_names,
+	  0, 0 },
 	{ "ops", CMDLINE_NUMBER, FIELD(ops), NULL, NULL, 1, STORM_MAX_OPS },
 	{ "timers", CMDLINE_NUMBER, FIELD(timers), NULL, NULL, 1,
 	  STORM_MAX_TIMERS },

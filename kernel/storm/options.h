@@ -31,6 +31,9 @@ enum storm_workload_index {
 enum storm_mode_index { STORM_EAGER, STORM_REARM_MODE, STORM_LAZY };
 #define STORM_MODES	3
 
+/* Their names, as on the command line; NULL ends the list. */
+extern const char *const storm_workload_names[], *const storm_mode_names[];
+
 enum storm_order { STORM_ORDER_FIRST, STORM_ORDER_RANDOM };
 enum storm_switch { STORM_ON, STORM_OFF };
 enum storm_end { STORM_END_EXIT, STORM_END_HALT };

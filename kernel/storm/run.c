@@ -203,13 +203,14 @@ static void run_workload(const struct storm_options *o,
 		print("workload %s left out: it needs %u CPUs\n", w->name, w->group);
 		return;
 	}
-	for (unsigned int i = 0; i < STORM_MODES; i++)
-		if (usable >> i & 1)
-			run_mode(o, w, modes[i], &results[count++]);
+	for (unsigned int i = 0; i < STORM_MODES; i++) {
+		if (!(usable >> i & 1))
+			continue;
+		run_mode(o, w, modes[i], &results[count]);
+		storm_json(&results[count++], o->host); /* at once: it may be the last */
+	}
 	if (!o->soak)
 		storm_table(results, count);
-	for (unsigned int i = 0; i < count; i++)
-		storm_json(&results[i], o->host);
 	print("\n");
 }
 

@@ -66,8 +66,14 @@ def test_storm_args_refuses(words, named):
     assert named in ran.stderr
 
 
-@pytest.mark.parametrize("words", [[], ["storm=all", "ops=5", "timeout=3ms"]])
-def test_storm_args_accepts(words):
+@pytest.mark.parametrize("words, runs", [
+    ([], 24),
+    (["storm=all", "ops=5", "timeout=3ms", "repeat=2"], 48),
+    (["storm=rearm,sleep", "mode=lazy,eager"],
+     ["sleep/eager", "sleep/lazy", "rearm/eager", "rearm/lazy"]),
+])
+def test_storm_args_accepts_and_says_what_will_be_run(words, runs):
     ran = subprocess.run([ROOT / "build/storm-args", *words], capture_output=True,
                          text=True, timeout=10)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert runs in (ran.stdout.split(), len(ran.stdout.split()))
