@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 
-from lab import modules, system, testing, ui
+from lab import modules, sweep, system, testing, ui
 from lab.ui import Fail, Usage
 
 HOSTS = ("auto", "direct", "kvm", "tcg", "bochs")
@@ -30,10 +30,10 @@ def between(low, high):
     """A whole number of that range, for argparse."""
 
     def number(text):
-        value = int(text)
-        if not low <= value <= high:
-            raise ValueError(text)
-        return value
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low:,} to"
+                                             f" {high:,}")
+        return int(text)
 
     return number
 
@@ -62,6 +62,15 @@ def parser():
     run = commands.add_parser("run", allow_abbrev=False, help="boot the guest on a patched host,"
                               " run the timer storm, print the exit table")
     common(run, HOSTS)
+    run.add_argument("--sweep", type=sweep.parse, default=[], metavar="NAME,..", help="run it for"
+                     f" several values as well: {', '.join(sweep.SWEEPS)} or all")
+    run.add_argument("--repeat", type=between(1, 1000), metavar="N", help="run everything N times"
+                     " in the same boot, and print medians and spread")
+    output = run.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print the rows of"
+                        " build/results.jsonl, and nothing else")
+    output.add_argument("--quiet", action="store_true", help="print the path of the results, and"
+                        " errors")
     run.add_argument("storm", nargs="*", metavar="name=value", help="storm options, as on the"
                      " guest's command line: storm= mode= ops= timers= ...")
 
@@ -174,13 +183,24 @@ def command_host_package(_options):
     return 0
 
 
+def parse(words):
+    """argparse takes words and options in one order only; run takes them in any."""
+    options, rest = parser().parse_known_args(words)
+    options.words = words[1:]
+    if options.command == "run" and not any(word.startswith("-") for word in rest):
+        options.storm += rest
+    elif rest:
+        raise Usage(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
 def main(words):
     system.stop_on_signals()
     only_check = words[:1] == ["--check"]  # ./sloth asks this way before it installs packages
     try:
         if only_check:
             words = words[1:]
-        options = parser().parse_args(words)
+        options = parse(words)
         if getattr(options, "kernel", None) is not None:
             modules.check_series(options.kernel)
         extras = getattr(options, "extras", [])

@@ -43,7 +43,8 @@ def load(path):
         except ValueError as error:
             raise Usage(f"{path}:{number}: {error}; expected the lines that ./sloth run writes to"
                         " build/results.jsonl") from None
-        key = tuple(row[name] for name in ("workload", "mode", "cpus", "ops", "timers"))
+        key = (*(row[name] for name in ("workload", "mode", "cpus", "ops", "timers")),
+               row["timeout_ns"] if row.get("sweep") == "timeout" else None)
         runs.setdefault(key, []).append(row)
     if not runs:
         raise Usage(f"{path}: no results in it")
@@ -70,11 +71,34 @@ def change(before, after):
     return f"{(after - before) * 100 / before:+.1f} %"
 
 
+def medians(rows):
+    """Lines of text for rows of one results file: median, least and most of each run, one
+    column a mode."""
+    runs = {}
+    for row in rows:
+        key = (row["workload"], *(row.get(name) for name in
+                                  ("cpus", "ops", "timers", "timeout_ns", "sweep")))
+        runs.setdefault(key, {}).setdefault(row["mode"], []).append(row)
+    lines = []
+    for (workload, cpus, ops, timers, timeout, _), modes in runs.items():
+        times = max(map(len, modes.values()))
+        limit = f", timeout {timeout / 1000:,.0f} us" if timeout else ""
+        lines.append(f"{workload}: {ops:,} operations, timers {timers:,}{limit}, cpus {cpus},"
+                     + (f" {times} times: median (least to most)" if times > 1 else " once"))
+        columns = [[mode, *(summary(found, figure, decimals)[1] for _, figure, decimals in FIGURES)]
+                   for mode, found in modes.items()]
+        width = max(len(cell) for column in columns for cell in column) + 2
+        for label, *cells in zip(("", *(label for label, _, _ in FIGURES)), *columns):
+            lines.append(f"  {label:<24}" + "".join(f"{cell:>{width}}" for cell in cells))
+        lines.append("")
+    return lines[:-1]
+
+
 def table(first, second):
     """Lines of text for the runs that both have."""
     lines = []
     for key in (key for key in first if key in second):
-        workload, mode, cpus, ops, timers = key
+        workload, mode, cpus, ops, timers, _ = key
         runs = f"{len(first[key])} and {len(second[key])} runs"
         lines.append(f"{workload}/{mode}: {ops:,} operations, timers {timers:,}, cpus {cpus},"
                      f" {runs}")

@@ -387,8 +387,8 @@ class Boot:
         now = time.monotonic()
         # A beat right behind the nudge is its work; one much later was only late.
         if self.nudged > self.beat and now - self.nudged < 0.3 and not self.terminal:
-            ui.say(f"the emulated host stood still for {now - self.beat:.1f} s, until it was nudged"
-                   " on (docs/architecture.md)")
+            ui.tell(f"the emulated host stood still for {now - self.beat:.1f} s, until it was"
+                    " nudged on (docs/architecture.md)")
         self.beat = now
 
     def nudge(self):

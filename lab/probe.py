@@ -76,15 +76,15 @@ def boots(options):
 def auto(options, may_direct):
     reason, offered = try_guest()
     if reason is None and offered and may_direct and not options.stock:
-        ui.say("--host=auto: direct: this machine's KVM offers the lazy deadline")
+        ui.tell("--host=auto: direct: this machine's KVM offers the lazy deadline")
         return "direct"
     if reason is None:
         possible, reason = nested()
         reason = boots(options) if possible else reason
         if reason is None:
-            ui.say("--host=auto: kvm: the host runs nested in this machine's KVM")
+            ui.tell("--host=auto: kvm: the host runs nested in this machine's KVM")
             return "kvm"
-    ui.say(f"--host=auto: tcg, software emulation: {reason}")
+    ui.tell(f"--host=auto: tcg, software emulation: {reason}")
     return "tcg"
 
 

@@ -2,6 +2,7 @@
 """The JSON lines that the guest prints, one a run of a workload in a mode."""
 
 import json
+import re
 
 from lab import watch
 from lab.ui import Fail
@@ -21,6 +22,11 @@ def is_count(value):
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+# What older files lack, and what the lab adds: which of repeated runs, and what was swept.
+OPTIONAL = {"timeout_ns": is_count, "repeat": is_count,
+            "sweep": lambda value: isinstance(value, str)}
+
+
 def problem(row):
     """What is wrong with a row, or None."""
     if not isinstance(row, dict):
@@ -28,11 +34,16 @@ def problem(row):
     for name in ("workload", "host"):
         if not isinstance(row.get(name), str):
             return f"{name} is not a string"
+    if not re.fullmatch(r"\w+", row["workload"]):     # it names files of the report
+        return f"workload is {row['workload']!r}"
     if row.get("mode") not in MODES:
         return f"mode is {row.get('mode')!r}"
     for name in NUMBERS:
         if not is_count(row.get(name)):
             return f"{name} is {row.get(name)!r}"
+    for name, good in OPTIONAL.items():
+        if name in row and not good(row[name]):
+            return f"{name} is {row[name]!r}"
     for name in SPREADS:
         spread = row.get(name)
         if not isinstance(spread, dict) or not {"p50", "p99", "max"} <= set(spread):
@@ -73,7 +84,7 @@ def parse(line):
 
 
 class Serial:
-    """The guest's serial line: results are taken out, the rest is shown as it comes.
+    """The guest's serial line: results are taken out, other lines are shown as they come.
 
     show: an object with write(bytes), or None. lines: all of it, for the log."""
 
@@ -88,18 +99,12 @@ class Serial:
         self.watched = []  # for lab/watch.py, the rows among it
         self.error = None
         self.partial = b""
-        self.shown = 0  # how much of partial has been shown
 
     def write(self, data):
         pieces = (self.partial + data.replace(b"\r", b"")).split(b"\n")
         for line in pieces[:-1]:
             self.line(line)
         self.partial = pieces[-1]
-        hidden = (PREFIX, watch.TOTAL.encode(), b"@")
-        if not any(mark.startswith(self.partial) or self.partial.startswith(mark)
-                   for mark in hidden):
-            self.present(self.partial[self.shown:])
-            self.shown = len(self.partial)
 
     def line(self, line):
         text = line.decode(errors="replace")
@@ -108,28 +113,29 @@ class Serial:
         if line.startswith(PREFIX) or watch.is_ours(text):
             self.watched.append(text)
         if watch.is_ours(text):
-            self.shown = 0
             return
         if line.startswith(PREFIX):
             try:
-                self.rows.append(parse(text))
+                self.result(parse(text))
             except Fail as fail:
                 self.error = self.error or fail
         else:
-            self.present(line[self.shown:] + b"\n")
-        self.shown = 0
+            self.text(text)
 
     def finish(self):
         """The guest will say no more."""
         if self.partial:
-            if self.shown or not self.partial.startswith(PREFIX):
-                self.present(self.partial[self.shown:] + b"\n")
-            self.lines.append(self.partial.decode(errors="replace"))
-            self.partial, self.shown = b"", 0
+            text, self.partial = self.partial.decode(errors="replace"), b""
+            self.lines.append(text)
+            if not text.startswith(PREFIX.decode()):
+                self.text(text)
 
-    def present(self, data):
-        if self.show and data:
-            self.show.write(data)
+    def result(self, row):
+        self.rows.append(row)
+
+    def text(self, text):
+        if self.show:
+            self.show.write(text.encode() + b"\n")
 
     def last(self, count=20):
         return self.lines[-count:]

@@ -3,16 +3,22 @@
 
 import os
 import selectors
+import shlex
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
-from lab import bochs, host, probe, results, system, ui, watch
+from lab import (bochs, compare, host, output, probe, report, results, sweep, system, ui,
+                 watch)
 from lab.system import BUILD, ROOT
 from lab.ui import Fail, Usage
 
 IMAGE = BUILD / "sloth.elf"
-LIMIT = 300  # seconds, when --timeout does not say otherwise
+LIMIT = 300  # seconds for RUNS runs, when --timeout does not say otherwise
+RUNS = 24    # of a guest that is asked for nothing in particular
+RESULTS = BUILD / "results.jsonl"
+REPORT = BUILD / "report"
 
 # The guest's exit statuses (drivers/debug_exit.h), as QEMU passes them on.
 SUCCESS, FAILED, PANIC, BAD_COMMAND_LINE = 33, 35, 37, 39
@@ -27,15 +33,15 @@ def make(target, text):
 
 
 def check_storm(words):
-    """The guest's own parser says whether it would take these words."""
-    if not words:
-        return
+    """The guest's own parser says whether it would take these words, and which runs they ask
+    for: "workload/mode" each."""
     make("build/storm-args", "building the check of the storm options")
     status, output = system.call([BUILD / "storm-args", *words], limit=10)
     if status == 2:
         raise Usage(output.strip().removeprefix("sloth: "))
     if status != 0:
         raise Fail(f"the check of the storm options failed: {output.strip()}")
+    return output.split()
 
 
 def build_guest():
@@ -56,6 +62,22 @@ def guest_command(words, label, image=IMAGE):
             "-display", "none", "-no-reboot", "-accel", "kvm", "-cpu", "host,migratable=off",
             "-smp", cpus(words), "-m", "64", "-kernel", str(image), "-append", " ".join(line),
             "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+
+
+def guests_command(guests, label, watched):
+    """The command that runs guests one after the other, until one fails; watched: their host is
+    asked what it has counted and seen."""
+    commands = [guest_command(guest.words, label) for guest in guests]
+    if watched:
+        commands = [watch.command(command, guest.words)
+                    for command, guest in zip(commands, guests)]
+    if len(guests) == 1:
+        return commands[0]
+    lines = [f"echo {shlex.quote(output.MARK)}{number}\n"
+             f"{shlex.join(str(word) for word in command)}\n"
+             f"status=$?; [ $status = {SUCCESS} ] || exit $status\n"
+             for number, command in enumerate(commands)]
+    return ["/bin/sh", "-c", "".join(lines) + f"exit {SUCCESS}"]
 
 
 def firmware():
@@ -130,33 +152,77 @@ def cross_check(serial):
     return int(wrong)
 
 
+def run_guests(guests, where, options, serial, errors, limit):
+    """All of them, until one fails; the status of the last."""
+    if where == "direct":
+        return run_here(guests_command(guests, "direct", False), serial, limit)
+    if where != "bochs":
+        machine = host.Host(options.kernel, options.stock, where, options.kvm_arg)
+        status = machine.run(guests_command(guests, machine.label, True), stdout=serial,
+                             stderr=errors, limit=limit, directory=ROOT, again=serial.clear)
+        if machine.complaints:
+            raise Fail("the emulated host's kernel complained while the guest ran")
+        return status
+    for number, guest in enumerate(guests):     # in Bochs' host there is QEMU, and no more
+        serial.text(f"{output.MARK}{number}")
+        machine = bochs.Host(options.kernel, options.stock, options.kvm_arg)
+        status = machine.run(guest_command(guest.words, machine.label),
+                             files=[IMAGE, *firmware()], stdout=serial, stderr=errors, limit=limit)
+        if machine.complaints:
+            raise Fail("the emulated host's kernel complained while the guest ran")
+        if status != SUCCESS:
+            break
+    return status
+
+
+def keep(options, serial, complete):
+    """What was measured, all of it or not: the files, and what standard output shall have.
+    False if the report failed; the rest is there all the same."""
+    system.write_atomically(BUILD / "serial.log", "".join(l + "\n" for l in serial.lines))
+    rows = serial.rows
+    if not rows:
+        return True
+    system.write_atomically(RESULTS, results.as_text(rows))
+    trace = watch.TRACE.read_text().splitlines() if watch.TRACE.is_file() else []
+    where = ""
+    try:
+        page = report.write(rows, REPORT, options.words, trace)
+        where = f", report in {page.relative_to(ROOT)}"
+    except Fail as fail:
+        ui.say(str(fail))
+    if options.json:
+        print(results.as_text(rows), end="", flush=True)
+    elif options.quiet:
+        print(RESULTS.relative_to(ROOT), flush=True)
+    elif not complete or rows[-1]["repeat"] > 1:
+        print("\n" + "\n".join(compare.medians(rows)), flush=True)
+    ui.tell(f"{len(rows)} run{'s' * (len(rows) > 1)} in {RESULTS.relative_to(ROOT)}{where}")
+    return bool(where)
+
+
 def storm(options):
-    check_storm(options.storm)
+    ui.quiet = options.quiet
+    guests = sweep.guests(options.storm, options.sweep, options.repeat)
+    plan = [name for guest in guests for name in check_storm(guest.words)]
     build_guest()
     where = probe.choose(options)
-    limit = options.timeout or (bochs.LIMIT if where == "bochs" else LIMIT)
-    serial = results.Serial(host.Descriptor(1))
-    results_file = BUILD / "results.jsonl"
-    results_file.unlink(missing_ok=True)
-    watch.TRACE.unlink(missing_ok=True)
+    usual = bochs.LIMIT if where == "bochs" else LIMIT
+    limit = options.timeout or usual * max(1, len(plan) / RUNS)
+    if options.stock:
+        plan = [name for name in plan if not name.endswith("/lazy")]
+    progress = output.Progress(plan, output.durations(RESULTS))
+    errors = output.Screen(2)
+    serial = output.Storm(guests, progress,
+                          None if options.json or options.quiet else output.Screen(1))
+    for old in (RESULTS, watch.TRACE):
+        old.unlink(missing_ok=True)
+    shutil.rmtree(REPORT, ignore_errors=True)
+    complete = False
     try:
-        if where == "direct":
-            status = run_here(guest_command(options.storm, "direct"), serial, limit)
-        elif where == "bochs":
-            machine = bochs.Host(options.kernel, options.stock, options.kvm_arg)
-            status = machine.run(guest_command(options.storm, machine.label),
-                                 files=[IMAGE, *firmware()], stdout=serial, limit=limit)
-            if machine.complaints:
-                raise Fail("the emulated host's kernel complained while the guest ran")
-        else:
-            machine = host.Host(options.kernel, options.stock, where, options.kvm_arg)
-            command = watch.command(guest_command(options.storm, machine.label), options.storm)
-            status = machine.run(command, stdout=serial, limit=limit, directory=ROOT,
-                                 again=serial.clear)
-            if machine.complaints:
-                raise Fail("the emulated host's kernel complained while the guest ran")
+        status = run_guests(guests, where, options, serial, errors, limit)
         serial.finish()
         code = verdict(status, serial) or cross_check(serial)
+        complete = True
     except host.TimeLimit as late:
         serial.finish()
         ui.say(f"the guest was still running after {limit:g} s (--timeout); the last lines on its"
@@ -167,10 +233,7 @@ def storm(options):
         code = 1
     finally:
         serial.finish()
-        system.write_atomically(BUILD / "serial.log", "".join(l + "\n" for l in serial.lines))
-        if serial.rows:
-            system.write_atomically(results_file, results.as_text(serial.rows))
+        errors.finish()
         watch.write_trace(serial.watched)
-    if serial.rows:
-        ui.say(f"{len(serial.rows)} runs in {results_file.relative_to(ROOT)}")
-    return code
+        reported = keep(options, serial, complete)
+    return code if reported else code or 1

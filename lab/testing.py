@@ -7,7 +7,7 @@ from lab import modules, run, system
 from lab.system import ROOT
 
 # Of tests/host, those that boot no host without an option of their own.
-WITHOUT_BOOT = ("test_lab.py", "test_watch.py", "test_claims.py",
+WITHOUT_BOOT = ("test_lab.py", "test_report.py", "test_watch.py", "test_claims.py",
                 "test_bochs.py", "test_debug_host.py")
 
 # Options of ./sloth test and of pytest: the tests that bear the mark of that name (with _

@@ -22,9 +22,31 @@ class Usage(Fail):
         super().__init__(message, 2)
 
 
+quiet = False               # only errors
+lock = threading.RLock()    # of the terminal, and of:
+standing = False            # whether the progress line is on it
+
+
+def clear():
+    """Takes the progress line off the terminal, for what is written next. Under the lock."""
+    global standing
+    if standing:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+        standing = False
+
+
 def say(text):
-    sys.stderr.write(f"sloth: {text}\n")
-    sys.stderr.flush()
+    with lock:
+        clear()
+        sys.stderr.write(f"sloth: {text}\n")
+        sys.stderr.flush()
+
+
+def tell(text):
+    """What is no error."""
+    if not quiet:
+        say(text)
 
 
 class step:
@@ -38,23 +60,29 @@ class step:
     def __init__(self, text, quiet=False):
         self.text = text
         self.extra = ""
-        self.quiet = quiet
+        self.quiet = quiet or globals()["quiet"]
         self.tty = sys.stderr.isatty()
         self.stop = threading.Event()
 
     def note(self, extra):
+        """extra: a text, or a function that returns it each time."""
         self.extra = extra
 
     def line(self):
         elapsed = time.monotonic() - self.start
-        extra = f", {self.extra}" if self.extra else ""
+        extra = self.extra() if callable(self.extra) else self.extra
+        extra = f", {extra}" if extra else ""
         return f"sloth: {self.text}{extra} ({elapsed:.0f} s)"
 
     def work(self):
+        global standing
         wait, shown = self.SHORT, False
         while not self.stop.wait(wait):
             if self.tty:
-                sys.stderr.write(f"\r\x1b[K{self.line()}")
+                with lock:
+                    sys.stderr.write(f"\r\x1b[K{self.line()}")
+                    sys.stderr.flush()
+                    standing = True
                 wait = 0.5
             elif shown:
                 sys.stderr.write(self.line() + "\n")
@@ -78,10 +106,8 @@ class step:
         self.thread.join()
         if time.monotonic() - self.start < self.SHORT:
             return
-        if kind:
-            if self.tty:
-                sys.stderr.write("\r\x1b[K")
-        else:
-            start = "\r\x1b[K" if self.tty else ""
-            sys.stderr.write(f"{start}{self.line()}\n")
-        sys.stderr.flush()
+        with lock:
+            clear()
+            if not kind:
+                sys.stderr.write(f"{self.line()}\n")
+                sys.stderr.flush()

@@ -26,8 +26,8 @@ TWO = ("-smp", "2")  # tcp_rr needs a peer
 SUCCESS, FAILURE, PANIC, USAGE, TIMED_OUT = 33, 35, 37, 39, "timed out"
 
 RUN_KEYS = ["workload", "mode", "host", "cpus", "ops", "timers", "seed", "timeout_ns",
-            "ns", "msr_writes", "interrupts", "spurious", "lost", "early", "wakeups", "timer_counts",
-            "late_ns", "set_cycles", "exits"]
+            "ns", "msr_writes", "interrupts", "spurious", "lost", "early", "wakeups",
+            "timer_counts", "late_ns", "set_cycles", "exits"]
 PERCENTILES = ["p50", "p90", "p99", "p999", "p9999", "max"]
 EXIT_KEYS = ["source", "exits", "halt", "msr_write", "tsc_deadline", "icr",
              "preemption_timer", "external_interrupt", "io", "hypercall", "kick",

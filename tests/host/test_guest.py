@@ -326,6 +326,8 @@ def test_run_prints_the_table_and_writes_the_results(sloth, no_leftovers, kernel
         for mode in ("eager", "rearm", "lazy")]
     assert "tsc-deadline" in done.stdout and "eager" in done.stdout
     assert '{"workload"' not in done.stdout
+    assert "sleep/eager ..." not in done.stdout and "running the storm" in done.stderr
+    assert 'id="L6"' in (run.BUILD / "report/index.html").read_text().replace("'", '"')
     assert '{"workload"' in (run.BUILD / "serial.log").read_text()
 
 

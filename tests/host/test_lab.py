@@ -28,6 +28,19 @@ THERE = f"there is {', '.join(modules.series_here())}"
     (["run", "--timeout=0"], "--timeout"),
     (["run", "--timeout=soon"], "--timeout"),
     (["run", "--nonsense"], "--nonsense"),
+    (["run", "--sweep=foo"], "no sweep foo; there are timeout, timers, cpus, all"),
+    (["run", "--sweep="], "there are timeout, timers, cpus, all"),
+    (["run", "--sweep=cpus", "cpus=2"], "cpus= and --sweep=cpus"),
+    (["run", "--repeat=0"], "--repeat: 0 is not a whole number from 1 to 1,000"),
+    (["run", "--repeat=-1"], "--repeat: -1"),
+    (["run", "--repeat=x"], "--repeat: x"),
+    (["run", "--repeat=2", "repeat=2"], "repeat= and --repeat"),
+    (["run", "--json", "--quiet"], "not allowed with"),
+    (["run", "cpus=0"], "cpus=0"),
+    (["run", "cpus=17"], "cpus=17"),
+    (["run", "cpus=16", "--sweep=timers"], "timers=10000: at most 6250"),
+    (["run", "storm=sleep", "--stock", "walk"], "walk"),
+    (["run", "storm=sleep", "--walk", "ops=1"], "--walk"),
     (["run", "--host=direct", "--stock"], "--stock"),
     (["run", "--host=direct", "--kernel=6.12"], "--kernel"),
     (["run", "storm=swim"], "swim"),
@@ -327,7 +340,7 @@ def test_serial_output_is_shown_as_it_comes_and_results_are_taken_out():
         serial = results.Serial(sink)
         for start in range(0, len(text), size):
             serial.write(text[start:start + size])
-        assert sink.data == b"Sloth\nprompt: {\nend"
+        assert sink.data == b"Sloth\nprompt: {\n"
         serial.finish()
         assert sink.data == b"Sloth\nprompt: {\nend\n"
         assert serial.rows == [a_row()] and serial.error is None
