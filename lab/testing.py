@@ -19,6 +19,7 @@ EXTRAS = {
     "kvm-selftests": "Linux' own KVM selftests, patched beside stock (10 to 30 minutes)",
     "soak": "an hour of storms on four CPUs, with another seed each time",
     "faults": "a thousand of each fault that a VMM can make, not a few (hours)",
+    "model": "the protocol's model with all that can happen to it (minutes, gigabytes)",
     "linux-guest": "a Debian Linux guest, patched beside stock (10 to 30 minutes)",
 }
 
