@@ -139,18 +139,20 @@ def ranges(table, xlabel):
     return text + "plot " + ", ".join(plots) + "\n", 74 + 13 * pitch * len(table)
 
 
-LANES = {"write": ("write", "MSR write", "eager", 9), "kick": ("kick", "kick", "rearm", 13),
-         "interrupt": ("interrupt", "interrupt", "ink", 7)}
+# Events with a lane of marks: label, colour, gnuplot's mark. kvm_exit is the host's word.
+LANES = {"write": ("MSR write", "ink", 9), "kvm_exit": ("VM exit", "dim", 5),
+         "kick": ("kick", "ink", 13), "interrupt": ("interrupt", "dim", 7)}
 
 
 def timeline(rows):
     """One vCPU: deadlines as steps over time, with lanes of marks below. Rows as in
     build/trace.jsonl, of one run and one CPU."""
     rows = sorted(rows, key=lambda row: row["ns"])
+    mode = rows[0]["run"].partition("/")[2]
     end = rows[-1]["ns"] / 1e6
     text = frame(58, "time, ms", "deadline, ms")
     plots, all_values = [], []
-    for word, mode, width in (("pending", "dim", 1.5), ("armed", "lazy", 2.5)):
+    for word, tint, width in (("pending", "dim", 1.5), ("armed", mode, 2.5)):
         points, level = [], None
         for row in rows:
             if word not in row or (row[word] is None and row.get("source") == "host"):
@@ -168,21 +170,24 @@ def timeline(rows):
             points.append((end, level))
         if any(points):
             text += block(word, points)
-            plots.append(f"${word} with lines lw {width} lc {colour(mode)} title {quote(word)}")
+            plots.append(f"${word} with lines lw {width} lc {colour(tint)} title {quote(word)}")
     low, high = (min(all_values), max(all_values)) if all_values else (0, 1)
-    span = (high - low) or 1
-    for number, (event, title, mode, point) in enumerate(LANES.values(), 1):
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    span = high - low
+    lanes = [event for event in LANES if any(row["event"] == event for row in rows)]
+    for number, event in enumerate(lanes, 1):
+        title, tint, point = LANES[event]
         marks = [(row["ns"] / 1e6, low - span * 0.12 * number) for row in rows
                  if row["event"] == event]
-        if marks:
-            text += block(event, marks)
-            plots.append(f"${event} with points pt {point} ps 0.6 lc {colour(mode)}"
-                         f" title {quote(title)}")
-    text += f"set yrange [{low - span * 0.12 * (len(LANES) + 1)}:{high + span * 0.08}]\n"
+        text += block(event, marks)
+        plots.append(f"${event} with points pt {point} ps 0.5 lc {colour(tint)}"
+                     f" title {quote(title)}")
+    text += f"set yrange [{low - span * 0.12 * (len(lanes) + 1)}:{high + span * 0.08}]\n"
     step = 10 ** math.floor(math.log10(span))
     step *= next(factor for factor in (0.2, 0.5, 1, 2) if span / (step * factor) <= 6)
     # None in the lanes.
-    text += f"set ytics {math.ceil(low / step) * step:g},{step:g},{low + span:g}\n"
+    text += f"set ytics {math.ceil(low / step) * step:g},{step:g},{high:g}\n"
     start = rows[0]["ns"] / 1e6
     text += f"set xrange [{start}:{end if end > start else start + 1}]\n"
     return text + ("plot " + ", ".join(plots) + "\n" if plots else ""), 270

@@ -273,13 +273,14 @@ def sweeps(numbered):
         for workload, runs in grouped(swept).items():
             for kind, figure, ylabel in (
                     ("", per_op(lambda e: e["exits"]), "VM exits per operation"),
-                    ("-needless", needless, "needless interrupts per 1,000 op.")):
+                    ("-needless", needless, "interrupts per 1,000 operations")):
                 series = {mode: series_of(found, sweep, figure) for mode, found in runs.items()}
                 series = {mode: points for mode, points in series.items() if points}
                 if not any(y for points in series.values() for _, y in points):
                     continue
                 ticks = {x: f"{x:,g}" for points in series.values() for x, _ in points}
-                yield (f"sweep-{name}-{workload}{kind}", f"{workload} against {name}",
+                yield (f"sweep-{name}-{workload}{kind}", f"{workload} against {name}"
+                       + (", needless interrupts" if kind else ""),
                        plot.curves(series, f"{sweep.label} (log)", ylabel, ticks, "x", zero=True),
                        all_rows({workload: runs}))
 
@@ -292,17 +293,20 @@ def series_of(found, sweep, figure):
     return [(x, y) for x, y in points if y is not None]
 
 
-EVENTS = 120    # as many of a vCPU's are drawn
+EVENTS = 400    # as many of a vCPU's are drawn
+TIMELINES = 12  # vCPUs of all runs
 
 
 def timelines(trace, base):
     """trace: rows as in build/trace.jsonl. Runs that are not of these results are left out."""
-    parts = {}
+    parts, first = {}, {}
     for row in trace:
         workload, _, mode = row["run"].partition("/")
-        if mode in base.get(workload, {}):
+        first.setdefault(row["run"], row.get("number"))     # of repetitions
+        if mode in base.get(workload, {}) and row.get("number") == first[row["run"]]:
             parts.setdefault((row["run"], row["cpu"]), []).append(row)
-    for (run, cpu), rows in parts.items():
+    for (run, cpu), rows in list(parts.items())[:TIMELINES]:
+        rows = [row for row in rows if row["source"] == "guest" or row["event"] in plot.LANES]
         rows = sorted(rows, key=lambda row: row["ns"])[:EVENTS]
         workload, _, mode = run.partition("/")
         yield (f"time-{run.replace('/', '-')}-{cpu}", f"{run}, vCPU {cpu}", plot.timeline(rows),
@@ -374,8 +378,8 @@ def parsed_trace(lines):
     try:
         rows = [json.loads(line) for line in lines if line.strip()]
         for row in rows:
-            row["run"].partition, row["cpu"] + 0, row["ns"] + 0, row["event"]
-        return rows
+            row["run"].partition, (row["cpu"] or 0) + 0, row["ns"] + 0, row["event"], row["source"]
+        return [row for row in rows if row["cpu"] is not None]      # null: of no vCPU
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Fail(f"the trace has a bad line: {error!r}") from None
 
@@ -404,9 +408,9 @@ def write(rows, directory, words=(), trace=()):
          " its timer when that fires (a kick re-armed or cancelled), or as the CPU halts.",
          list(needless(base))),
         ("Sweeps", "The same workloads for several values of one option.", list(sweeps(numbered))),
-        ("Timeline", "The first events of a run: the deadline that the host has a timer for"
-         " (armed), the one that the guest wants (pending), and below what happened.",
-         list(timelines(parsed_trace(trace), base))),
+        ("Timeline", f"The first events of runs, of {TIMELINES} vCPUs at most: the deadline that"
+         " the host has a timer for (armed), the one that the guest wants (pending), and below what"
+         " happened.", list(timelines(parsed_trace(trace), base))),
     ]
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)

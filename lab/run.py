@@ -145,7 +145,7 @@ def cross_check(serial):
         for problem in problems:
             ui.say(f"cross-check: {problem}")
         if said and not problems:
-            ui.say(f"cross-check: {said} agree")
+            ui.tell(f"cross-check: {said} agree")
         wrong |= bool(problems)
     if wrong:
         ui.say("FAILED: the counts do not agree")

@@ -185,13 +185,15 @@ def test_the_timeline_is_steps_with_gaps_and_marks():
 def test_the_report_draws_the_trace_of_its_own_runs(tmp_path):
     rows = three("rearm")
     lines = [json.dumps(row) for row in (*EVENTS, event(0, "set", 1, 1, cpu=1),
+                                         event(0, "kvm_exit", None, None, cpu=None, source="host"),
                                          event(0, "set", 1, 1, run="sleep/lazy"))]
     page = page_of(tmp_path, rows, trace=lines)
     assert re.findall(r"<figure id='(time-[^']*)'", page) == ["time-rearm-lazy-0",
                                                              "time-rearm-lazy-1"]
     assert "time, ms" in page and "deadline, ms" in page
-    for bad in ("{", "{}", '{"run": "a/b", "cpu": 0, "ns": "x", "event": "set"}',
-                '{"run": "a/b", "cpu": "/", "ns": 1, "event": "set"}', "[]", '{"run": 1}'):
+    for bad in ("{", "{}", '{"run": "a/b", "cpu": 0, "ns": "x", "event": "set", "source": "host"}',
+                '{"run": "a/b", "cpu": "/", "ns": 1, "event": "set", "source": "host"}', "[]",
+                '{"run": 1}'):
         with pytest.raises(Fail, match="trace"):
             page_of(tmp_path, rows, trace=[bad])
 
@@ -308,10 +310,11 @@ def storm(tmp_path, monkeypatch):
     status, or what is raised."""
     monkeypatch.setattr(ui, "quiet", False)
     for name, value in (("ROOT", tmp_path), ("BUILD", tmp_path), ("REPORT", tmp_path / "report"),
-                        ("RESULTS", tmp_path / "results.jsonl"), ("TRACE", tmp_path / "trace"),
+                        ("RESULTS", tmp_path / "results.jsonl"),
                         ("check_storm", lambda words: ["sleep/eager", "sleep/lazy"]),
                         ("build_guest", lambda: None)):
         monkeypatch.setattr(run, name, value)
+    monkeypatch.setattr(run.watch, "TRACE", tmp_path / "trace")
     monkeypatch.setattr(run.probe, "choose", lambda options: "tcg")
 
     def call(lines, end=run.SUCCESS, **options):
