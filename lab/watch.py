@@ -8,7 +8,7 @@ Two things are made of it: build/trace.jsonl, and the cross-check of all counts.
 import json
 import re
 
-from lab import system
+from lab import system, ui
 from lab.system import BUILD, ROOT
 
 SCRIPT = ROOT / "lab" / "watch.sh"
@@ -257,6 +257,9 @@ def trace_of(runs, seen, number):
 
 def write_trace(lines):
     """build/trace.jsonl, where anything was traced. docs/results.md says what is in it."""
+    missing = sum(int(line.rpartition(" ")[2]) for line in Log(lines).after("@ring "))
+    if missing:
+        ui.say(f"the last {missing:,} events of the host did not fit, and are not in the trace")
     text = "".join(json.dumps(event) + "\n" for event in trace(lines))
     if text:
         system.write_atomically(TRACE, text)

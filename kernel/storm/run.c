@@ -250,10 +250,10 @@ static void print_totals(void)
 	smp_retire(read_total);
 	if (!totals[0].from_host)
 		return;
-	for (unsigned int i = 0; i < smp_count(); i++)
-		storm_json_total(i, &totals[i]);
 	print("exits since creation%s: %lu\n",
 	      smp_count() > 1 ? ", CPU 0" : "", totals[0].value[COUNT_EXITS]);
+	for (unsigned int i = 0; i < smp_count(); i++)
+		storm_json_total(i, &totals[i]);
 }
 
 static enum exit_code print_verdict(void)

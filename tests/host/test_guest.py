@@ -3,6 +3,7 @@
 
 One boot of the host runs all guests; each test looks at what one of them said."""
 
+import json
 import re
 import shlex
 import statistics
@@ -319,6 +320,7 @@ def test_run_prints_the_table_and_writes_the_results(sloth, no_leftovers, kernel
                  limit=400)
     assert done.returncode == 0, done.stderr
     assert f"patched host (Linux {kernel}." in done.stderr
+    assert "hypercall's counters and QEMU's query-stats agree" in done.stderr
     rows = [results.parse(line)
             for line in (run.BUILD / "results.jsonl").read_text().splitlines()]
     assert [(row["workload"], row["mode"], row["host"]) for row in rows] == [
@@ -329,6 +331,42 @@ def test_run_prints_the_table_and_writes_the_results(sloth, no_leftovers, kernel
     assert "sleep/eager ..." not in done.stdout and "running the storm" in done.stderr
     assert 'id="L6"' in (run.BUILD / "report/index.html").read_text().replace("'", '"')
     assert '{"workload"' in (run.BUILD / "serial.log").read_text()
+
+
+def follows(events, at):
+    """The events of that CPU from this one up to the guest's next."""
+    for event in events[at + 1:]:
+        if event["cpu"] != events[at]["cpu"]:
+            continue
+        if event["source"] == "guest":
+            return
+        yield event
+
+
+def test_guest_and_host_trace_the_same_writes_and_halts(sloth, no_leftovers):
+    done = sloth("run", "--host=tcg", "storm=sleep,tcp_rr", "mode=eager,lazy", "ops=40", "cpus=2",
+                 "trace=5000", "--timeout=400", limit=700)
+    assert done.returncode == 0, done.stderr
+    assert "query-stats and KVM's tracepoints agree" in done.stderr
+    assert "@" not in done.stdout
+    events = [json.loads(line) for line in
+              (run.BUILD / "trace.jsonl").read_text().splitlines()]
+    assert {event["run"] for event in events} == {
+        f"{workload}/{mode}" for workload in ("sleep", "tcp_rr") for mode in ("eager", "lazy")}
+    writes, halts = {}, 0
+    for at, event in enumerate(events):
+        if (event["source"], event["event"]) == ("guest", "write"):
+            writes[event["run"]] = writes.get(event["run"], 0) + 1
+            assert any(seen["event"] == "kvm_msr" and seen["value"] == event["value"]
+                       and seen["text"].startswith("msr_write 6e0 ")
+                       for seen in follows(events, at)), event
+        if event["event"] == "halt":    # an interrupt may keep the CPU from it
+            halts += any("reason hlt" in seen["text"] for seen in follows(events, at))
+    assert writes["tcp_rr/eager"] >= 2.5 * 40 and halts >= 3 * 40
+    assert writes["sleep/lazy"] <= 10
+    hosts = [event for event in events if event["source"] == "host"]
+    assert sum(event["text"].startswith("msr_write 6e0 ") for event in hosts) >= sum(
+        writes.values())
 
 
 def test_stock_offers_no_lazy_and_runs_the_others(sloth, no_leftovers):

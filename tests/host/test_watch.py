@@ -140,6 +140,15 @@ def test_the_hosts_events_stand_where_they_happened():
     assert events[6]["value"] == 1100 and guest
 
 
+def test_what_the_host_could_not_keep_is_said(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(watch, "TRACE", tmp_path / "trace.jsonl")
+    watch.write_trace([*GUEST, *HOST, "@ring dropped events: 0", "@ring dropped events: 1234"])
+    assert "the last 1,234 events of the host did not fit" in capsys.readouterr().err
+    assert len(watch.TRACE.read_text().splitlines()) == 5
+    watch.write_trace(["@guest", "@ring dropped events: 0"])
+    assert capsys.readouterr().err == ""
+
+
 def test_two_guests_are_two_traces_and_two_checks():
     assert [event["number"] for event in watch.trace([*GUEST, *GUEST])] == [0] * 4 + [1] * 4
     assert len(watch.guests(["@guest", total(0), "@guest"])) == 2
