@@ -50,7 +50,7 @@ WITHOUT = ("CONFIG_DEBUG_INFO=", "CONFIG_DEBUG_INFO_BTF=", "CONFIG_DEBUG_INFO_BT
 
 
 def series_available(directory=PATCHES):
-    found = (path.name.removeprefix("linux-") for path in directory.glob("linux-*")
+    found = (path.name.removeprefix("linux-") for path in directory.glob("linux-[0-9]*")
              if path.is_dir())
     return sorted(found, key=debs.release_key)
 
