@@ -104,6 +104,34 @@ def parser():
                                  " to save, checked against results files")
     claims.add_argument("files", nargs="+", metavar="FILE.jsonl")
 
+    linux = commands.add_parser("linux", allow_abbrev=False, help="a Debian Linux as the guest on"
+                                " the patched host, eager and lazy by turns: exits per transaction")
+    kernel(linux)
+    linux.set_defaults(stock=False)
+    linux.add_argument("--host", default="auto", choices=("auto", "kvm", "tcg"),
+                       help="where the host runs (default auto: the first that works)")
+    linux.add_argument("--cpus", type=between(1, 16), default=2, metavar="N",
+                       help="of the guest (default 2)")
+    linux.add_argument("--mode", default="eager,lazy", metavar="LIST", help="out of eager, lazy,"
+                       " and lazy in part: set (no deadline is left to a halt), defer (none is kept"
+                       " in brief idle times) (default eager,lazy)")
+    linux.add_argument("--workload", default="tcp,hackbench,cyclictest", metavar="LIST",
+                       help="out of tcp, hackbench, cyclictest, and two that only must not fail:"
+                       " modules (the module loaded and unloaded under load), hotplug (a CPU"
+                       " taken off and on) (default the first three)")
+    linux.add_argument("--time", type=between(1, 3600), default=2, metavar="SECONDS",
+                       help="for each measurement, of the guest's time (default 2)")
+    linux.add_argument("--slow", type=between(1, 10), metavar="N", help="the guest's clock runs so"
+                       " many times slower than the host's (default 10 under emulation, else 1)")
+    linux.add_argument("--rounds", type=between(1, 100), default=3, metavar="N",
+                       help="to take the median of (default 3)")
+    linux.add_argument("--times", type=between(1, 100000), default=200, metavar="N",
+                       help="for modules and hotplug (default 200)")
+    linux.add_argument("--timeout", type=seconds, metavar="SECONDS", help="time limit for all of"
+                       " it, from when the host is up (default 1800)")
+    linux.add_argument("--kvm-arg", action="append", default=[], metavar="MODULE.NAME=VALUE",
+                       help="an option for a KVM module")
+
     compare = commands.add_parser("compare", allow_abbrev=False, help="two results files side by"
                                   " side: medians, spread and change")
     compare.add_argument("first", metavar="A.jsonl")
@@ -167,6 +195,11 @@ def command_bench(options):
     return bench.command(options)
 
 
+def command_linux(options):
+    from lab import linux
+    return linux.command(options)
+
+
 def command_compare(options):
     from lab import compare
     return compare.command(options)
@@ -211,7 +244,8 @@ def main(words):
             return 100 + with_bochs + 2 * ("debug-host" in extras)
         commands = {"run": command_run, "host": command_host, "test": command_test,
                     "bench": command_bench, "compare": command_compare,
-                    "claims": command_claims, "build-modules": command_build_modules,
+                    "claims": command_claims, "linux": command_linux,
+                    "build-modules": command_build_modules,
                     "host-package": command_host_package}
         return commands[options.command](options)
     except Fail as fail:

@@ -233,6 +233,24 @@ def download(kernel):
         raise Fail(f"apt-get downloaded, but not all of {', '.join(missing)} {kernel.version}")
 
 
+def package(name):
+    """A package that is no part of a kernel: the file in the cache, else the newest there is."""
+    found = sorted(CACHE.glob(f"{name}_*.deb"), key=lambda file: file.stat().st_mtime)
+    if found:
+        return found[-1]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="partial-", dir=CACHE) as partial, \
+         ui.step(f"downloading the package {name}"):
+        argv = ["apt-get", *apt_options(), "-q", "download", name]
+        status, output = system.call(argv, cwd=partial)
+        if status != 0 and update_lists():
+            status, output = system.call(argv, cwd=partial)
+        files = list(Path(partial).glob("*.deb"))
+        if status != 0 or not files:
+            raise Fail(f"cannot download {name}: {why(output)}")
+        return files[0].replace(CACHE / files[0].name)
+
+
 def not_in_lists(series):
     return Fail(f"the apt lists have no complete Linux {series} (image, headers, kbuild and"
                 " source of one version); as root run: apt-get update")

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: MIT
+"""./sloth linux: a stock Debian kernel as the guest on the patched host, with and without the
+guest's side of the protocol as a module, by turns in one boot; the table per transaction.
+
+The guest boots from an initramfs of busybox, the module, and programs out of Debian packages,
+which are unpacked under build/ and not installed. linux-guest.sh is its first process and
+linux_inside.py, in the host, tells it what to do."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import statistics
+import time
+
+from lab import debs, host, initramfs, modules, probe, system, ui
+from lab.system import BUILD, ROOT
+from lab.ui import Fail, Usage
+
+MODULE = ROOT / "host-patches" / "linux-guest-module"
+NAME = "lazy_tscdeadline"
+ROWS = BUILD / "linux.jsonl"
+LOG = BUILD / "linux-serial.log"
+LIMIT = 1800        # seconds for all of it, when --timeout does not say otherwise
+SLOW = 10           # times: a guest's second under emulation, when --slow does not say otherwise
+SILENCE = 600       # seconds for one order, and for the guest to boot, on a busy machine
+
+# What the guest is told for each. The last two are the lazy mode in part, to see what does what.
+MODES = {"eager": "eager", "lazy": "lazy", "set": "lazy defer=0", "defer": "lazy keep=0"}
+TOOLS = {"sockperf": ("sockperf",), "rt-tests": ("hackbench", "cyclictest")}
+MEASURED = ("tcp", "hackbench", "cyclictest")
+LIFE = ("modules", "hotplug")
+APPLETS = ("cat", "echo", "grep", "ifconfig", "insmod", "kill", "mkdir", "mount", "netstat",
+           "poweroff", "rmmod", "sed", "sh", "stty", "taskset", "uname", "usleep")
+
+TITLES = {"tcp": "TCP request and response over loopback (sockperf), per transaction",
+          "hackbench": "hackbench, per message",
+          "cyclictest": "cyclictest, a thread on each CPU each 2 ms, per wake-up"}
+
+# Of the table: name and what it is in a row's exits, the first of each that KVM has.
+EXITS = (("all exits", "exit_counts.exits"), ("halt", "exit_counts.halt"),
+         ("msr-write", "exit_counts.msr_write"),
+         ("preemption-timer", "exit_counts.preemption_timer"),
+         ("apic-icr", "exit_counts.icr"), ("tsc-deadline", "exit_counts.tsc_deadline"),
+         ("external-interrupt", "exit_counts.external_interrupt"),
+         ("kicks", "exit_counts.kick"), ("kicks re-armed", "exit_counts.rearm"),
+         ("kicks cancelled", "exit_counts.cancelled"), ("halt-sync", "exit_counts.halt_sync"))
+INTERRUPTS = (("local timer interrupts", "LOC"), ("call-function interrupts", "CAL"),
+              ("reschedule interrupts", "RES"))
+
+
+# What the guest boots from.
+
+def module(kernel):
+    """The guest's module for that kernel, which is the host's too."""
+    sources = sorted(path for path in MODULE.iterdir() if path.is_file())
+    key = hashlib.sha256(f"{kernel.version} {BUILD}".encode())
+    for path in sources:
+        key.update(path.read_bytes())
+    place = BUILD / "linux-guest" / kernel.version
+    result, stamp = place / f"{NAME}.ko", place / "stamp"
+    with system.build_lock("linux-guest"):
+        if stamp.is_file() and stamp.read_text() == key.hexdigest():
+            return result
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        for path in sources:
+            shutil.copy(path, place)
+        headers = debs.headers(kernel)
+        with ui.step(f"building the guest's module for Linux {kernel.version}"):
+            status, output = system.call(["make", "-C", headers, f"M={place}", *modules.WITHOUT,
+                                          "modules"], env={**os.environ, "LC_ALL": "C",
+                                                           "MAKEFLAGS": ""})
+        if status != 0:
+            raise Fail(f"the guest's module does not build: {modules.first_error(output)}")
+        stamp.write_text(key.hexdigest())
+    return result
+
+
+def tools():
+    """Directories with the programs of each package."""
+    found = []
+    for package in TOOLS:
+        file = debs.package(package)
+        found.append(debs.unpacked(BUILD / "tools" / package, file.name,
+                                   lambda draft, file=file: debs.unpack(file, draft)))
+    return found
+
+
+def initrd(module_file, directories):
+    archive, made = initramfs.Archive(), set()
+
+    def add(path, contents, mode=0o755):
+        parts = path.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            directory = "/".join(parts[:depth])
+            if directory not in made:
+                made.add(directory)
+                archive.directory(directory)
+        archive.file(path, contents, mode)
+
+    for name in ("dev", "proc", "sys", "tmp"):
+        archive.directory(name)
+    add("bin/busybox", initramfs.busybox().read_bytes())
+    for applet in APPLETS:
+        archive.link(f"bin/{applet}", "busybox")
+    add("init", initramfs.INIT.with_name("linux-guest.sh").read_bytes())
+    add(f"{NAME}.ko", module_file.read_bytes(), 0o644)
+    libraries = {}
+    for directory, names in zip(directories, TOOLS.values()):
+        for name in names:
+            program = directory / "usr/bin" / name
+            add(f"usr/bin/{name}", program.read_bytes())
+            libraries.update((str(path), path) for path in initramfs.libraries(program))
+    for path, file in libraries.items():
+        add(path.lstrip("/"), file.read_bytes())
+    return archive.finish()
+
+
+# What it is told.
+
+def orders(options):
+    found = []
+    for number in range(1, options.rounds + 1):
+        for workload in options.workload:
+            if workload in LIFE:
+                continue
+            amount = options.time * 400 if workload == "hackbench" else options.time
+            for mode in options.mode:
+                found.append({"key": f"round {number} of {options.rounds}: {workload}, {mode}",
+                              "workload": workload, "name": mode, "round": number,
+                              "mode": MODES[mode], "measured": True,
+                              "order": f"{workload} {amount}"})
+    for workload in options.workload:
+        if workload in LIFE:
+            mode = "eager" if workload == "modules" else "lazy"
+            found.append({"key": f"{workload}, {options.times} times", "workload": workload,
+                          "name": mode, "round": 1, "mode": MODES[mode], "measured": False,
+                          "order": f"{workload} {options.times}"})
+    return found
+
+
+# What came of it.
+
+def number(pattern, text, workload):
+    found = re.search(pattern, text)
+    if not found:
+        raise Fail(f"{workload} said something else than expected: {text[-300:].strip()}")
+    return float(found.group(1))
+
+
+def interrupts(before, after):
+    def totals(lines):
+        return {fields[0].rstrip(":"): sum(int(word) for word in fields[1:] if word.isdigit())
+                for fields in map(str.split, lines) if fields}
+
+    first, second = totals(before), totals(after)
+    return {name: second[name] - first.get(name, 0) for name in second}
+
+
+def result(row):
+    """A row of linux_inside.py to one of the results file."""
+    workload, text = row["workload"], "\n".join(row["out"])
+    found = {"workload": workload, "mode": row["name"], "round": row["round"]}
+    if row["status"]:
+        raise Fail(f"{row['key']}: status {row['status']}: {text[-300:].strip()}")
+    if workload in LIFE:
+        return {**found, "times": int(number(r"(\d+) times", text, workload))}
+    if workload == "tcp":
+        run = r"\[Total Run\] RunTime=([\d.]+) sec"
+        found["seconds"] = number(run, text, workload)
+        found["transactions"] = int(number(r"\[Total Run\].*?ReceivedMessages=(\d+)", text,
+                                           workload))
+        found["latency_us"] = {name: number(rf"percentile {percent:.3f} = +([\d.]+)", text,
+                                            workload)
+                               for name, percent in (("p50", 50), ("p99", 99), ("p999", 99.9))}
+    elif workload == "hackbench":
+        found["seconds"] = number(r"Time: ([\d.]+)", text, workload)
+        # Each of 5 senders sends all its messages to each of 5 receivers.
+        found["transactions"] = int(float(row["order"].split()[1])) * 25
+    else:
+        threads = [tuple(map(int, match)) for match in re.findall(
+            r"C: *(\d+) Min: *\d+ Act: *\d+ Avg: *(\d+) Max: *(\d+)", text)]
+        if not threads:
+            raise Fail(f"cyclictest said something else than expected: {text[-300:].strip()}")
+        found["seconds"] = float(row["order"].split()[1])
+        found["transactions"] = sum(count for count, _, _ in threads)
+        found["latency_us"] = {
+            "average": sum(count * average for count, average, _ in threads)
+            / found["transactions"], "max": max(most for _, _, most in threads)}
+    if not found["transactions"]:
+        raise Fail(f"{row['key']}: not one transaction")
+    found["per_second"] = found["transactions"] / found["seconds"]
+    return {**found, "exits": row["exits"], "interrupts": interrupts(row["before"], row["after"])}
+
+
+# The table.
+
+def lines_of(row):
+    """(name, value, whether it is a count) of the table's lines."""
+    for name, key in EXITS:
+        if key in row["exits"]:
+            yield name, row["exits"][key], True
+    for name, key in INTERRUPTS:
+        if key in row["interrupts"]:
+            yield name, row["interrupts"][key], True
+    yield "transactions", row["transactions"], False
+    yield "transactions per second", row["per_second"], False
+    for name, value in row.get("latency_us", {}).items():
+        yield f"latency {name.replace('p999', 'p99.9')}, us", value, False
+
+
+def table(rows):
+    """Medians of the rounds. Counts beside counts per transaction, as published."""
+    text = []
+    for workload in dict.fromkeys(row["workload"] for row in rows):
+        of_it = [row for row in rows if row["workload"] == workload]
+        if workload in LIFE:
+            text += [f"{workload}: {row['times']} times" for row in of_it] + [""]
+            continue
+        names = list(dict.fromkeys(row["mode"] for row in of_it))
+        rounds = max(row["round"] for row in of_it)
+        text += [TITLES[workload] + (f"; median of {rounds}" if rounds > 1 else ""), "",
+                 " " * 26 + "".join(f"{name:>{21 if first else 30}}" for first, name in
+                                    zip([True] + [False] * len(names), names)),
+                 " " * 26 + "".join(f"{'count':>10}{'per op':>11}" + (f"{'saved':>9}" if last else
+                                                                       "")
+                                    for last in [False] + [True] * (len(names) - 1))]
+        collected = {name: {} for name in names}
+        for row in of_it:
+            for line, value, is_count in lines_of(row):
+                each = value / row["transactions"] if is_count else None
+                collected[row["mode"]].setdefault(line, []).append((value, each))
+        for line, values in collected[names[0]].items():
+            base = statistics.median(each if each is not None else value
+                                     for value, each in values)
+            words = f"  {line:24}"
+            for name in names:
+                pairs = collected[name].get(line, [])
+                if not pairs:
+                    words += " " * 21
+                    continue
+                value = statistics.median(value for value, _ in pairs)
+                each = [each for _, each in pairs if each is not None]
+                words += f"{value:>10,.0f}" if value >= 1000 or value == int(value) else \
+                    f"{value:>10.1f}"
+                words += f"{statistics.median(each):>11.4f}" if each else " " * 11
+                if name != names[0]:
+                    now = statistics.median(each) if each else value
+                    change = f"{100 * (base - now) / base:.1f} %" if base and each else \
+                        f"{100 * (now - base) / base:+.1f} %" if base else "-"
+                    words += f"{change:>9}"
+            text.append(words.rstrip())
+        text.append("")
+    return "\n".join(text)
+
+
+class Progress:
+    """What linux_inside.py says, a line for each order."""
+
+    def __init__(self):
+        self.held, self.last, self.failure = b"", "starting", None
+
+    def write(self, data):
+        *lines, self.held = (self.held + data).split(b"\n")
+        for line in lines:
+            self.last = line.decode(errors="replace")
+            if self.last.startswith("failed: "):
+                self.failure = self.last.removeprefix("failed: ")
+            else:
+                ui.say(self.last)
+
+
+def read_rows(share):
+    file = share / "rows"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def check(options):
+    """Arguments that argparse passes on as they are."""
+    for name, known in (("mode", MODES), ("workload", MEASURED + LIFE)):
+        words = getattr(options, name).split(",")
+        unknown = [word for word in words if word not in known]
+        if unknown or len(set(words)) != len(words):
+            raise Usage(f"--{name}={getattr(options, name)}: expected a list out of"
+                        f" {', '.join(known)}")
+        setattr(options, name, words)
+    if "hotplug" in options.workload and options.cpus < 2:
+        raise Usage("--workload=hotplug needs --cpus=2")
+
+
+def command(options):
+    check(options)
+    accel = probe.host_accel(options)
+    options.slow = options.slow or (SLOW if accel == "tcg" else 1)
+    machine = host.Host(options.kernel, False, accel, options.kvm_arg)
+    kernel = debs.get(machine.series)
+    module_file, directories = module(kernel), tools()
+    limit = options.timeout or LIMIT
+    wanted = orders(options)
+    began, progress = time.monotonic(), Progress()
+    with system.run_directory() as place:
+        share = place / "linux"
+        share.mkdir()
+        (place / "initrd.guest").write_bytes(initrd(module_file, directories))
+        (place / "orders").write_text(json.dumps(wanted))
+        machine.prepare()
+        late = None
+        try:
+            status = machine.run(
+                ["/usr/bin/python3", ROOT / "lab/linux_inside.py", machine.vmlinux,
+                 place / "initrd.guest", options.cpus, options.slow, min(SILENCE, limit),
+                 place / "orders"],
+                stdout=progress, limit=limit, directory=ROOT, share=share, again=lambda: None)
+        except host.TimeLimit as error:
+            late, status = error, 1
+        if (share / "serial").is_file():
+            shutil.copyfile(share / "serial", LOG)
+        rows = [{**result(row), "kernel": kernel.version, "host": machine.label,
+                 "cpus": options.cpus, "slow": options.slow} for row in read_rows(share)]
+    if rows:
+        system.write_atomically(ROWS, "".join(json.dumps(row) + "\n" for row in rows))
+        print(table(rows))
+        ui.say(f"{len(rows)} of {len(wanted)} measurements in {ROWS.relative_to(ROOT)},"
+               f" {time.monotonic() - began:.0f} s")
+    if late:
+        raise Fail(f"{late}, at: {progress.last}; --timeout= gives it more; what the guest said:"
+                   f" {LOG.relative_to(ROOT)}")
+    if status:
+        raise Fail(f"{progress.failure or f'the command in the host ended with status {status}'};"
+                   f" what the guest said: {LOG.relative_to(ROOT)}")
+    if machine.complaints:
+        raise Fail("the emulated host's kernel complained while the guest ran")
+    return 0

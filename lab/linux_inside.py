@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Runs in the emulated host: boots the Linux guest, gives it its orders over the serial line
+(lab/linux-guest.sh carries them out), and writes what came of each as a JSON line to
+$SLOTH_SHARE/rows, after which it goes on when it is started again.
+
+Usage: linux_inside.py KERNEL INITRD CPUS SLOW LIMIT ORDERS
+
+SLOW is by how much the guest's clock shall be slower than the host's: it has no clock but the
+TSC, and is told that this is so much faster than it is.
+
+ORDERS is a file, a JSON list: {"key": ..., "mode": ..., "order": what the guest is told}.
+LIMIT is in seconds, for one order and for the guest to come up."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
+DEBUGFS = "/sys/kernel/debug/kvm"
+ARGUMENTS = ("console=ttyS0 quiet panic=-1 tsc=reliable nokaslr random.trust_cpu=on"
+             " cryptomgr.notests mitigations=off audit=0")
+BAD = re.compile(r"\bBUG\b|\bOops\b|WARNING:|general protection|Kernel panic|lockup|LOCKUP"
+                 r"|unchecked MSR access|rcu.*stall|blocked for more than")
+
+
+MOST_KHZ = 34_000_000   # of a TSC: Linux reckons an eighth of it in 32 bits of Hz
+
+
+class Failed(Exception):
+    pass
+
+
+def slowed(factor):
+    """The guest's kernel arguments for that."""
+    if factor == 1:
+        return ""
+    with open("/proc/cpuinfo") as file:
+        khz = float(re.search(r"cpu MHz\s*: ([\d.]+)", file.read()).group(1)) * 1000
+    return (f" no-kvmclock tsc_early_khz={min(khz * factor, MOST_KHZ):.0f} hpet=disable pmtmr=0"
+            " clocksource=tsc")
+
+
+def counts(process):
+    """KVM's, of the only virtual machine there is."""
+    (machine,) = [name for name in os.listdir(DEBUGFS) if name.startswith(f"{process.pid}-")]
+    found = {}
+    for name in os.listdir(f"{DEBUGFS}/{machine}"):
+        path = f"{DEBUGFS}/{machine}/{name}"
+        if os.path.isfile(path):
+            with open(path) as file:
+                text = file.read().strip()
+            if text.isdigit():
+                found[name] = int(text)
+    return found
+
+
+class Guest:
+    def __init__(self, kernel, initrd, cpus, slow, limit, log):
+        self.line, theirs = socket.socketpair()
+        self.line.settimeout(limit)
+        self.log, self.held = log, b""
+        self.process = subprocess.Popen(
+            ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host,migratable=off", "-m", "384",
+             "-smp", cpus, "-nodefaults", "-display", "none", "-no-reboot", "-kernel", kernel,
+             "-initrd", initrd, "-append", ARGUMENTS + slowed(slow),
+             "-chardev", f"socket,id=line,fd={theirs.fileno()}", "-serial", "chardev:line"],
+            pass_fds=[theirs.fileno()], stderr=log)
+        theirs.close()
+        self.ready = self.wait("@ready")[0].split()[1:]
+
+    def read(self):
+        while b"\n" not in self.held:
+            try:
+                data = self.line.recv(65536)
+            except TimeoutError:
+                raise Failed("the guest has said nothing for"
+                             f" {self.line.gettimeout():g} s") from None
+            if not data:
+                raise Failed("the guest ended")
+            self.held += data
+        line, _, self.held = self.held.partition(b"\n")
+        text = line.decode(errors="replace").replace("\r", "")
+        self.log.write(text + "\n")
+        self.log.flush()
+        if BAD.search(text):
+            raise Failed(f"the guest's kernel complains: {text}")
+        return text
+
+    def wait(self, mark):
+        """The lines up to the one that begins so; that one first."""
+        lines = []
+        while True:
+            line = self.read()
+            at = line.find("@")
+            if at >= 0 and line[at:].startswith(mark):
+                return [line[at:], *lines]
+            lines.append(line)
+
+    def say(self, text=""):
+        self.line.sendall(text.encode() + b"\n")
+
+    def obey(self, order, measured):
+        """What came of an order: its status, lines of output, KVM's counts."""
+        self.say(order)
+        found = {}
+        if measured:
+            self.wait("@begin")
+            before = counts(self.process)
+            self.say()
+            self.wait("@end")
+            after = counts(self.process)
+            self.say()
+            found["exits"] = {name: after[name] - before.get(name, 0) for name in sorted(after)}
+        done, *lines = self.wait("@done")
+        for what in ("before", "after", "out"):
+            found[what] = [line[len(what) + 2:] for line in lines if line.startswith(f"@{what} ")]
+        found["status"] = int(done.split()[1])
+        found["log"] = [line for line in lines if not line.startswith("@")]
+        return found
+
+
+def main():
+    kernel, initrd, cpus, slow, limit, orders = sys.argv[1:]
+    share = os.environ["SLOTH_SHARE"]
+    with open(orders) as file:
+        orders = json.load(file)
+    with open(f"{share}/rows", "a+") as rows, open(f"{share}/serial", "a") as log:
+        rows.seek(0)
+        done = len(rows.readlines())
+        if done == len(orders):
+            return
+        print("booting the guest", flush=True)
+        try:
+            guest = Guest(kernel, initrd, cpus, int(slow), float(limit), log)
+            mode = None
+            for order in orders[done:]:
+                if order["mode"] != mode:
+                    mode = order["mode"]
+                    found = guest.obey(f"mode {mode}", False)
+                    if found["status"]:
+                        raise Failed(f"mode {mode}: {' '.join(found['log'])}")
+                print(order["key"], flush=True)
+                row = {**order, **guest.obey(order["order"], order["measured"])}
+                rows.write(json.dumps(row) + "\n")
+                rows.flush()
+            guest.say("off")
+        except Failed as failed:
+            print(f"failed: {failed}", flush=True)
+            sys.exit(1)
+        finally:
+            if "guest" in locals():
+                guest.process.kill()
+                guest.process.wait()
+
+
+main()
