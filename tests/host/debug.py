@@ -56,10 +56,28 @@ def disturb(vm, done, mode):
     done["storming"] += vm.output().rstrip().endswith(f"{mode} ...")
 
 
+def start(workload, cpus):
+    """A guest that has come as far as to print. One of the first to boot here with four vCPUs
+    ended in its firmware ("emulation failure" in real mode), before it had a storm or the
+    feature: such are counted, and started again."""
+    for failed in range(3):
+        vm = vmm.Vm(f"storm={workload} mode=all cpus={cpus} {WORKLOADS[workload]}",
+                    "-smp", str(cpus))
+
+        def astray():
+            return vm.command("query-status")["status"] == "internal-error"
+
+        vm.until(lambda: vm.output() or astray(), "the guest prints", wait=1)
+        if vm.output():
+            return vm, failed
+        vm.end()
+    raise vmm.Wrong("three guests in a row never came to print")
+
+
 def storm(workload, cpus):
     """In each mode all disturbances; then a reset, and the whole once more to its end. Counts
     in `storming` the modes that were still at it after the last snapshot was loaded."""
-    vm = vmm.Vm(f"storm={workload} mode=all cpus={cpus} {WORKLOADS[workload]}", "-smp", str(cpus))
+    vm, failed = start(workload, cpus)
     moves = Moves(vm)
     done = dict.fromkeys(("stops", "saves", "loads", "resets", "storming"), 0)
     try:
@@ -72,7 +90,7 @@ def storm(workload, cpus):
         done["resets"] += 1
         vm.finish()
         said = ", ".join(f"{count} {what}" for what, count in done.items())
-        return f"ok ({said}, {moves.count} moves)"
+        return f"ok ({said}, {moves.count} moves, {failed} astray in firmware)"
     finally:
         moves.over = True
         vm.process.kill()
