@@ -107,11 +107,12 @@ CLAIMS = (
 
 
 def load(paths):
-    """{(workload, cpus): Runs} of those that have both modes and the host's counts."""
+    """{(workload, cpus): Runs} of those that have both modes and the host's counts. Rows of a
+    sweep are left out: they are of the same workload with other numbers."""
     found = {}
     for path in paths:
         for (workload, mode, cpus, *_), rows in compare.load(path).items():
-            rows = [row for row in rows if row["exits"]["source"] == "host"]
+            rows = [row for row in rows if row["exits"]["source"] == "host" and "sweep" not in row]
             found.setdefault((workload, cpus), {}).setdefault(mode, []).extend(rows)
     return {key: Runs(modes) for key, modes in found.items()
             if modes.get("eager") and modes.get("lazy")}

@@ -72,6 +72,16 @@ def test_runs_of_the_same_are_taken_by_their_median(tmp_path):
     assert claims.lateness(runs) == ("1.0 -> 1.0 us", True)
 
 
+def test_a_sweep_is_no_repetition(tmp_path):
+    file = tmp_path / "results.jsonl"
+    swept = [row("mixed", "lazy", "late_ns", 9000) | {"sweep": "timeout", "timeout_ns": 5}
+             for _ in range(3)]
+    file.write_text(results.as_text([row("mixed", "eager", "late_ns", 1000),
+                                     row("mixed", "lazy", "late_ns", 1000), *swept]))
+    (runs,) = claims.load([file]).values()
+    assert claims.lateness(runs) == ("1.0 -> 1.0 us", True)
+
+
 def test_the_hosts_interrupts_are_not_the_guests(tmp_path):
     lazy = row("sleep", "lazy", "exits", 1100)
     lazy["exits"]["external_interrupt"] = 60
