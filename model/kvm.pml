@@ -45,7 +45,7 @@ inline sync()			/* kvm_lazy_tscd_sync() */
 	:: live && dl ->
 		READ_AREA;
 		p = (gone -> 1 : PENDING);
-		p = (p == DELIVERED && !gone && (p <= now || BUG == DELIVERED_AHEAD) -> 0 : p);
+		p = (p == DELIVERED && !gone && p <= now -> 0 : p);
 		if
 		:: p == TIMER && !moved && (p == LAZY_ARMED || fired)
 		:: p == TIMER && BUG == SYNC_BLIND
@@ -247,8 +247,8 @@ active proctype vcpu()		/* kvm_arch_vcpu_ioctl_run(), vcpu_run() */
 	byte p, r; bool woken, kicked, late, lapic, deadline, carried, mode, value;
 
 	if
-	:: knows = BUG == RESUME_SYNC		/* where the search begins */
-	:: knows = BUG != RESUME_SYNC
+	:: knows = BUG == RESUME_SYNC || BUG == UNREADABLE	/* where the search begins */
+	:: knows = BUG != RESUME_SYNC && BUG != UNREADABLE
 	fi;
 	do
 	:: if
@@ -272,7 +272,6 @@ end:			if
 			 check_timer(); NOTE("KVM: HALT, timer for #%d\n", TIMER) };
 end1:		if
 		:: d_step { fired && !masked && apic -> woken = 1 }
-		:: irr && apic -> halted = 0
 		:: !calm			/* a signal */
 		:: !calm -> halted = 0		/* another interrupt */
 		fi

@@ -43,6 +43,10 @@ inline restore()
 inline userspace()
 {
 	do
+#ifdef GONE
+	:: d_step { gone -> gone = 0; NOTE("VMM: the memory is back\n") }
+	:: d_step { on && !gone -> gone = 1; NOTE("VMM: the memory is away\n") }
+#endif
 	:: break
 	:: d_step { true -> set_deadline(TIMER) }	/* reads and writes it */
 	:: d_step { true -> set_lapic(dl) }		/* that, too */
@@ -50,10 +54,6 @@ inline userspace()
 	:: atomic { restore() }
 #ifdef TSC
 	:: atomic { msr -> select(r : 1 .. top); now = r; r = 0; d_step { true -> tsc_moved() } }
-#endif
-#ifdef GONE
-	:: d_step { gone -> gone = 0; NOTE("VMM: the memory is back\n") }
-	:: d_step { on && !gone -> gone = 1; NOTE("VMM: the memory is away\n") }
 #endif
 	od;
 	skip

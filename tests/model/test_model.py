@@ -18,7 +18,10 @@ def load():
     return module
 
 
-FAULTS = load().FAULTS
+# Those that take Spin longer than the others wait for --model.
+SLOW = ("DELIVERED_KEPT", "SPIV_WIPES", "TSC_MOVED", "DELIVERED_MOVED", "ENABLE_STALE")
+FAULTS = [pytest.param(name, marks=[pytest.mark.model] if name in SLOW else [])
+          for name in load().FAULTS]
 
 
 def check(*words, limit=600):
