@@ -277,11 +277,12 @@ def test_expire_lazy_has_no_more_exits_of_any_kind_than_eager(expire_sets):
 @pytest.mark.parametrize("name", EXPIRE)
 def test_expire_lazy_has_no_needless_interrupt_or_halt(guest, name):
     """Eager is the slower here, so that more of its timers share an interrupt, and the numbers
-    of interrupts say nothing: but each found a timer due, and ended a halt."""
+    of interrupts say nothing: but each found a timer due, and ended a halt. One may be on its
+    way when the counting begins or ends."""
     for row in guest(name).rows:
         if row["mode"] == "lazy":
             assert row["spurious"] == 0
-            assert row["exits"]["timer_interrupt"] == row["interrupts"]
+            assert abs(row["exits"]["timer_interrupt"] - row["interrupts"]) <= 1
             assert row["exits"]["halt"] <= row["interrupts"] + 1
 
 
