@@ -27,7 +27,7 @@ WARN  := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 CFLAGS := -std=c17 -O2 -g $(WARN) -I. -MMD -MP -ffreestanding -fno-builtin \
 	-fno-stack-protector -fno-pic -fno-pie -mcmodel=small -mno-red-zone \
 	-mgeneral-regs-only -fno-asynchronous-unwind-tables -fcf-protection=none \
-	-fno-tree-loop-distribute-patterns -fno-strict-aliasing
+	-fno-tree-loop-distribute-patterns -fno-strict-aliasing -fstack-usage
 LDFLAGS := -nostdlib -static -no-pie -Wl,-T,linker.ld -Wl,--build-id=none \
 	-Wl,-z,max-page-size=0x1000 -Wl,-z,noexecstack
 

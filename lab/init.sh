@@ -38,6 +38,7 @@ port=${1%5}
 # A byte each second: as long as these come, the emulated host lives. The wait is the
 # shell's own: a process started each second would be felt by the guest.
 mkfifo /pipes/never
+# shellcheck disable=SC3045
 while :; do echo; read -r -t 1 _; done >"${port}1" <>/pipes/never &
 echo $! >/sloth/heartbeat
 

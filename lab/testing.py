@@ -19,8 +19,8 @@ EXTRAS = {
     "kvm-selftests": "Linux' own KVM selftests, patched beside stock (10 to 30 minutes)",
     "soak": "an hour of storms on four CPUs, with another seed each time",
     "faults": "a thousand of each fault that a VMM can make, not a few (hours)",
-    "model": "the protocol's model with all that can happen to it (minutes, gigabytes)",
     "linux-lazy": "a Debian Linux guest that uses the protocol (ten minutes a kernel)",
+    "model": "the protocol's model with all that can happen to it (three minutes, 2 GB)",
     "linux-guest": "a Debian Linux guest, patched beside stock (10 to 30 minutes)",
 }
 
