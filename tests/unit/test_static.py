@@ -17,7 +17,7 @@ TIMER_PATH = {
     "kernel/clockevent": {"deadline_eager", "histogram_add", "hrtimer_base_init",
                           "hrtimer_expire", "lapic", "lapic_oneshot", "lapic_write_eoi",
                           "trap_handle"},
-    "kernel/idle": {"cpu_wait"},
+    "kernel/idle": {"cpu_wait", "deadline_traced", "trace_event"},
     "kernel/histogram": {"memset"},
     "drivers/deadline_eager": {"lapic", "lapic_oneshot"},
     "drivers/deadline_rearm": {"lapic", "lapic_oneshot"},
