@@ -37,7 +37,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MEMORY		(16u << 20)
+#define MEMORY		(32u << 20)
 #define INFO		0x9000 /* multiboot information, and behind it the line */
 #define ROM		0xfffff000u
 #define PAGE		4096ul

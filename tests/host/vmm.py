@@ -30,7 +30,7 @@ from lab.results import Serial
 IMAGE, TINY = sys.argv[1:3]
 LIMIT = 180     # seconds for a guest to end by itself, or to boot
 HANG = 30       # seconds without a timer; an emulated host may stand still for a few
-MEMORY = 16     # megabytes
+MEMORY = 32     # megabytes
 PAGE = 4096
 HOST, PENDING, END = 8, 16, 64      # in the area, as docs/protocol.md has it
 SUCCESS = 33    # the guest's, through isa-debug-exit
