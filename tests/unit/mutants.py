@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WHEEL, HEAP, SLOTS = (f"kernel/hrtimer{end}" for end in (".c", "_heap.h", "_slots.h"))
+WHEEL, HEAP, LISTS, SLOTS = (f"kernel/hrtimer{end}" for end in
+                             (".c", "_heap.h", "_list.h", "_slots.h"))
 
 # What is broken: the file, the text, what takes its place.
 MUTANTS = {
@@ -33,14 +34,14 @@ MUTANTS = {
         (SLOTS, "(63 - (unsigned int)__builtin_clzll(differ)) / DIGIT_BITS",
          "(62 - (unsigned int)__builtin_clzll(differ | 2)) / DIGIT_BITS"),
     "sorting swaps equal deadlines":
-        (WHEEL, "timer_of(at)->latest > timer_of(link)->latest",
+        (LISTS, "timer_of(at)->latest > timer_of(link)->latest",
          "timer_of(at)->latest >= timer_of(link)->latest"),
     "a list that was spread is taken to be sorted":
         (WHEEL, "spread(head);\n\t}", "spread(head);\n\t\treturn true;\n\t}"),
     "the last bucket of a spread list is lost":
-        (WHEEL, "i < BUCKETS; i++) {\n\t\t*tail", "i < BUCKETS - 1; i++) {\n\t\t*tail"),
+        (LISTS, "i < BUCKETS; i++) {\n\t\t*tail", "i < BUCKETS - 1; i++) {\n\t\t*tail"),
     "timers that were spread keep the old one before them":
-        (WHEEL, "\t\tlink->prev = prev;\n\t\tprev = link;", "\t\tprev = link;"),
+        (LISTS, "\t\tlink->prev = prev;\n\t\tprev = link;", "\t\tprev = link;"),
     "the list's head is told what to fetch":
         (WHEEL, "timer_of(third == head ? &timer->link : third)", "timer_of(third)"),
     "the first of a far list is moved ahead":

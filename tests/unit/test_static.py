@@ -35,7 +35,7 @@ FLOATS = re.compile(r"%(?:[xyz]mm\d|st\b|mm[0-7]\b)")
 # False alarms: symbols of the linker's, a panic() that does not return, and an array of which
 # what is not set is overwritten at once.
 CPPCHECK_KNOWS = ("comparePointers:arch/x86/trap.c", "comparePointers:kernel/smp.c",
-                  "nullPointerRedundantCheck:arch/x86/trap.c", "uninitvar:kernel/hrtimer.c")
+                  "nullPointerRedundantCheck:arch/x86/trap.c", "uninitvar:kernel/hrtimer_list.h")
 
 
 def output(*argv):
