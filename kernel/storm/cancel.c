@@ -11,11 +11,6 @@
 #include "kernel/cpu.h"
 #include "kernel/storm/storm.h"
 
-static void timed_out(struct hrtimer *timer)
-{
-	storm_fired(storm_this_run(), (struct storm_timer *)timer);
-}
-
 static void request(struct storm_run *run, struct storm_timer *t, bool fault)
 {
 	irq_disable();
@@ -30,7 +25,7 @@ static void cancel_run(struct storm_run *run)
 {
 	uint64_t oldest = 0;
 
-	storm_check_begin(run, timed_out);
+	storm_check_begin(run, storm_once);
 	for (uint64_t i = 0; i < run->result.timers; i++)
 		request(run, &run->timers[i], false);
 	storm_open(run);

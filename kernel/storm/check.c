@@ -80,6 +80,29 @@ void storm_fired(struct storm_run *run, struct storm_timer *t)
 		run->late++;
 }
 
+void storm_once(struct hrtimer *timer)
+{
+	storm_fired(storm_this_run(), (struct storm_timer *)timer);
+}
+
+static void tick(struct hrtimer *timer)
+{
+	struct storm_timer *t = (struct storm_timer *)timer;
+	struct storm_run *run = storm_this_run();
+	uint64_t next;
+
+	storm_fired(run, t);
+	hrtimer_forward(timer, rdtsc(), t->period, &next);
+	storm_start(run, t, next);
+}
+
+void storm_start_tick(struct storm_run *run, struct storm_timer *t, uint64_t period)
+{
+	hrtimer_init(&t->timer, tick);
+	t->period = period;
+	storm_start(run, t, rdtsc() + period);
+}
+
 void storm_drain(void)
 {
 	irq_disable();

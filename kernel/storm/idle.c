@@ -13,36 +13,17 @@
 #define SLEEPER 0
 #define TICK	1
 
-static void woken(struct hrtimer *timer)
-{
-	storm_fired(storm_this_run(), (struct storm_timer *)timer);
-}
-
-static void tick(struct hrtimer *timer)
-{
-	struct storm_timer *t = (struct storm_timer *)timer;
-	struct storm_run *run = storm_this_run();
-	uint64_t next;
-
-	storm_fired(run, t);
-	hrtimer_forward(timer, rdtsc(), t->period, &next);
-	storm_start(run, t, next);
-}
-
 /* Idle throughout: what is started between two halts is armed by the second. */
 static void idle_run(struct storm_run *run)
 {
 	struct storm_timer *sleeper = &run->timers[SLEEPER], *t = &run->timers[TICK];
 
-	storm_check_begin(run, woken);
+	storm_check_begin(run, storm_once);
 	irq_disable();
 	storm_open(run);
 	idle_enter();
-	if (storm_tick(run)) {
-		hrtimer_init(&t->timer, tick);
-		t->period = tsc_from_ns(storm_tick(run));
-		storm_start(run, t, rdtsc() + t->period);
-	}
+	if (storm_tick(run))
+		storm_start_tick(run, t, tsc_from_ns(storm_tick(run)));
 	for (uint64_t i = 0; i < run->result.ops; i++) {
 		storm_start(run, sleeper,
 			    rdtsc() + random_between(&run->random, run->timeout / 10,

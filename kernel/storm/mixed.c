@@ -15,22 +15,6 @@
 #define CONNECTIONS 2 /* the first of them */
 #define TICKS	    50 /* in a timeout */
 
-static void once(struct hrtimer *timer)
-{
-	storm_fired(storm_this_run(), (struct storm_timer *)timer);
-}
-
-static void tick(struct hrtimer *timer)
-{
-	struct storm_timer *t = (struct storm_timer *)timer;
-	struct storm_run *run = storm_this_run();
-	uint64_t next;
-
-	storm_fired(run, t);
-	hrtimer_forward(timer, rdtsc(), t->period, &next);
-	storm_start(run, t, next);
-}
-
 static void wait(struct storm_run *run)
 {
 	struct storm_timer *t = &run->timers[SLEEPER];
@@ -66,12 +50,10 @@ static void mixed_run(struct storm_run *run)
 {
 	struct storm_timer *t = &run->timers[TICK];
 
-	storm_check_begin(run, once);
+	storm_check_begin(run, storm_once);
 	storm_open(run);
 	irq_disable();
-	hrtimer_init(&t->timer, tick);
-	t->period = run->timeout / TICKS;
-	storm_start(run, t, rdtsc() + t->period);
+	storm_start_tick(run, t, run->timeout / TICKS);
 	irq_enable();
 	for (uint64_t i = 0; i < run->result.ops; i++)
 		operate(run, i == run->result.ops / 2);

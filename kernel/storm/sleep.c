@@ -12,11 +12,6 @@
 
 #define SHORTEST_NS 50000 /* or an eighth of the longest, where that is less */
 
-static void woken(struct hrtimer *timer)
-{
-	storm_fired(storm_this_run(), (struct storm_timer *)timer);
-}
-
 static uint64_t shortest(const struct storm_run *run)
 {
 	uint64_t usual = tsc_from_ns(SHORTEST_NS), eighth = run->timeout / 8;
@@ -48,7 +43,7 @@ static void sleep_run(struct storm_run *run)
 {
 	uint64_t low = shortest(run);
 
-	storm_check_begin(run, woken);
+	storm_check_begin(run, storm_once);
 	storm_open(run);
 	for (uint64_t i = 0; i < run->result.ops; i++)
 		sleep_once(run,

@@ -111,6 +111,13 @@ void storm_check_begin(struct storm_run *run, hrtimer_callback callback);
 void storm_start(struct storm_run *run, struct storm_timer *t, uint64_t due);
 void storm_stop(struct storm_run *run, struct storm_timer *t);
 void storm_fired(struct storm_run *run, struct storm_timer *t);
+
+/* The callback of a timer that does nothing more. */
+void storm_once(struct hrtimer *timer);
+
+/* Starts a timer that starts itself again each `period` cycles. Interrupts off. */
+void storm_start_tick(struct storm_run *run, struct storm_timer *t, uint64_t period);
+
 void storm_check_end(struct storm_run *run);
 
 /* armed = fired + cancelled + pending. */

@@ -38,11 +38,6 @@ static struct side {
 	_Atomic uint64_t sent;
 } __attribute__((aligned(64))) sides[CPUS_MAX];
 
-static void timed_out(struct hrtimer *timer)
-{
-	storm_fired(storm_this_run(), (struct storm_timer *)timer);
-}
-
 static bool tick_is_due(const struct storm_run *run)
 {
 	const struct storm_timer *t = &run->timers[TICK];
@@ -91,7 +86,7 @@ static void tcp_rr_run(struct storm_run *run)
 	bool server = number & 1;
 
 	sides[number].sent = 0;
-	storm_check_begin(run, timed_out); /* behind it, both sides are 0 */
+	storm_check_begin(run, storm_once); /* behind it, both sides are 0 */
 	irq_disable();
 	run->timers[TICK].period = tsc_from_ns(storm_tick(run));
 	storm_open(run);
