@@ -121,6 +121,7 @@ inline park(token)		/* kvm_lazy_tscd_park() */
 		fi;
 		p = (BUG == PARK_ARMED -> ARMED : 0);
 		write_area(token);
+		torn = gone && token;
 		live = 0;
 		NOTE("KVM: PARK, timer for #%d\n", TIMER)
 	:: else
@@ -129,8 +130,10 @@ inline park(token)		/* kvm_lazy_tscd_park() */
 
 inline resume()			/* kvm_lazy_tscd_resume() */
 {
+	torn = 0;
 	if
-	:: host && (gone || host_word != host) && BUG != RESUME_TOKEN ->
+	:: host && BUG != RESUME_TOKEN &&
+	   (gone -> host != ACTIVE || BUG == GONE_RUNNING : host_word != host) ->
 		forget(); NOTE("KVM: RESUME: not the memory that was left, off\n")
 	:: else
 	fi;
@@ -295,8 +298,8 @@ end1:		if
 		userspace();
 		d_step { true -> resume() }
 	   :: d_step { !calm -> lapic_reset(INIT_KEEPS) }	/* INIT */
-#if BUG == GONE_RUNNING
-	   :: d_step { !calm && gone -> gone = 0 }
+#ifdef GONE		/* as a VMM's other thread may do to a running vCPU */
+	   :: d_step { !calm && gone -> gone = 0; NOTE("VMM: the memory is back\n") }
 	   :: d_step { !calm && on && !gone -> gone = 1; NOTE("VMM: the memory is away\n") }
 #endif
 	   :: true

@@ -60,6 +60,7 @@ bool mine;		/* the area is an area */
 bool busy;		/* the guest is between the steps of an operation */
 bool window;		/* between defer and halt or commit */
 bool wiped;		/* KVM drops what has expired when the APIC is turned off */
+bool torn;		/* (GONE) PARK could not be written */
 bool calm;		/* nothing happens any more but what has to */
 bool reboot;
 

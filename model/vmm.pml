@@ -49,9 +49,9 @@ inline userspace()
 #endif
 	:: break
 	:: d_step { true -> set_deadline(TIMER) }	/* reads and writes it */
-	:: d_step { true -> set_lapic(dl) }		/* that, too */
+	:: d_step { dl || !torn -> set_lapic(dl) }	/* that, too */
 	:: d_step { true -> lapic_reset(RESET_KEEPS) }
-	:: atomic { restore() }
+	:: atomic { !torn -> restore() }
 #ifdef TSC
 	:: atomic { msr -> select(r : 1 .. top); now = r; r = 0; d_step { true -> tsc_moved() } }
 #endif
