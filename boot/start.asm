@@ -13,8 +13,9 @@
 ; (Xen docs/misc/pvh.pandoc). The note tells it where.
 ;
 ; It identity-maps the first 4 GiB with 2 MiB pages, turns on long mode and
-; calls kernel_main(magic, info) in kernel/main.c on a stack of 64 KiB.
-; kernel_main does not return.
+; calls kernel_main(magic, info) in kernel/main.c on CPU 0's stack. There
+; arch/x86/paging.c takes from the pages what they need not allow. kernel_main does
+; not return.
 
 MB_MAGIC	equ 0x1badb002
 MB_FLAGS	equ 0x00000003		; align modules, tell memory size
@@ -28,10 +29,16 @@ PTE_PWT		equ 1 << 3
 PTE_PCD		equ 1 << 4
 PTE_LARGE	equ 1 << 7
 
+CR0_WP		equ 1 << 16
 CR0_PG		equ 1 << 31
 CR4_PAE		equ 1 << 5
 MSR_EFER	equ 0xc0000080
 EFER_LME	equ 1 << 8
+EFER_NXE	equ 1 << 11
+CPUID_NX_LM	equ 1 << 20 | 1 << 29
+
+EBDA_SEGMENT	equ 0x40e		; the BIOS' word: the EBDA's address / 16
+STACKS_SIZE	equ 0x9000		; sizeof(struct stacks), kernel/smp.c
 
 COM1		equ 0x3f8
 DEBUG_EXIT	equ 0xf4
@@ -48,22 +55,51 @@ EXIT_PANIC	equ 0x12		; as in drivers/debug_exit.h
 	section .text
 	bits 32
 	global boot_entry
+	global enter_long_mode
 	global pml4
+	global page_dirs
 	global boot_gdt
+	global bios_ebda
 	extern kernel_main
+	extern stacks
 
 pvh_entry:
 	mov	eax, PVH_STARTED
 boot_entry:
 	cli
 	cld
-	mov	esp, boot_stack_top
+	mov	esp, stacks + STACKS_SIZE
 	mov	edi, eax		; both first arguments of kernel_main,
 	mov	esi, ebx		; kept from here to the call
 	call	has_long_mode
-	jz	no_long_mode
+	jne	no_long_mode
+	mov	ax, [EBDA_SEGMENT]	; its page is not mapped later
+	mov	[bios_ebda], ax
 	call	map_low_4g
+	call	enter_long_mode
+	lgdt	[boot_gdt_pointer]
+	jmp	0x08:in_64_bits
 
+; Returns ZF set if the CPU has long mode and pages that are not to be executed:
+; CPUID 0x80000001 EDX bits 29 and 20 (AMD APM vol 3, appendix E). A CPU without
+; CPUID is older than any we meet. Clobbers EAX, EBX, ECX, EDX.
+has_long_mode:
+	mov	eax, 0x80000000
+	cpuid
+	xor	edx, edx
+	cmp	eax, 0x80000001
+	jb	.no
+	mov	eax, 0x80000001
+	cpuid
+.no:	and	edx, CPUID_NX_LM
+	cmp	edx, CPUID_NX_LM
+	ret
+
+; Turns on paging, by the one set of tables, and with it long mode, compatibility
+; sub-mode; from then on what is read-only and what is not code is so for this
+; kernel too. Each CPU calls it, the others from boot/ap.asm.
+; Clobbers EAX, ECX, EDX.
+enter_long_mode:
 	mov	eax, pml4
 	mov	cr3, eax
 	mov	eax, cr4
@@ -71,27 +107,11 @@ boot_entry:
 	mov	cr4, eax
 	mov	ecx, MSR_EFER
 	rdmsr
-	or	eax, EFER_LME
+	or	eax, EFER_LME | EFER_NXE
 	wrmsr
 	mov	eax, cr0
-	or	eax, CR0_PG
-	mov	cr0, eax		; long mode, compatibility sub-mode
-	lgdt	[boot_gdt_pointer]
-	jmp	0x08:in_64_bits
-
-; Returns ZF clear if the CPU has long mode: CPUID 0x80000001 EDX bit 29
-; (AMD APM vol 3, appendix E). A CPU without CPUID is older than any we meet.
-; Clobbers EAX, EBX, ECX, EDX.
-has_long_mode:
-	mov	eax, 0x80000000
-	cpuid
-	cmp	eax, 0x80000001
-	jb	.no
-	mov	eax, 0x80000001
-	cpuid
-	test	edx, 1 << 29
-	ret
-.no:	xor	eax, eax
+	or	eax, CR0_PG | CR0_WP
+	mov	cr0, eax
 	ret
 
 ; Fills one PML4, one PDPT and four page directories. The last GiB holds device
@@ -144,7 +164,7 @@ in_64_bits:
 	xor	eax, eax
 	mov	fs, eax
 	mov	gs, eax
-	mov	rsp, boot_stack_top
+	mov	rsp, stacks + STACKS_SIZE
 	xor	ebp, ebp
 	mov	edi, edi		; clear what long mode leaves undefined
 	mov	esi, esi		; in the upper halves
@@ -153,13 +173,14 @@ in_64_bits:
 
 	section .rodata
 no_long_mode_text:
-	db "sloth: this CPU has no 64-bit mode", 10, 0
+	db "sloth: this CPU has no 64-bit mode, or no NX bit in it", 10, 0
 
 	align 8
 boot_gdt:
 	dq 0
 	dq 0x00209a0000000000		; 0x08: 64-bit code
-	dq 0x0000920000000000		; 0x10: data
+	dq 0x00cf92000000ffff		; 0x10: data
+	dq 0x00cf9a000000ffff		; 0x18: 32-bit code
 boot_gdt_pointer:
 	dw $ - boot_gdt - 1
 	dq boot_gdt
@@ -169,5 +190,5 @@ pml4:	resb 4096
 pdpt:	resb 4096
 page_dirs:
 	resb 4 * 4096
-	resb 65536
-boot_stack_top:
+bios_ebda:
+	resw 1

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define EBDA_SEGMENT 0x40e /* the BIOS' word: the EBDA's address / 16 */
+#define EBDA_LOWEST  0x20000 /* what is lower is no EBDA, but chance */
 #define EBDA_SIZE    1024
 #define BIOS_START   0xe0000
 #define BIOS_END     0x100000
@@ -20,6 +20,9 @@
 #define ENTRY_LAPIC  0
 #define ENTRY_X2APIC 9
 #define CPU_ENABLED  1u
+
+/* boot/start.asm: the EBDA's address / 16, as the BIOS left it */
+extern const uint16_t bios_ebda;
 
 struct rsdp {
 	char signature[8];
@@ -91,10 +94,10 @@ static const struct rsdp *search(uint64_t from, uint64_t end)
 
 static const struct rsdp *find_rsdp(void)
 {
-	uint64_t ebda = (uint64_t)*(const volatile uint16_t *)at(EBDA_SEGMENT) << 4;
+	uint64_t ebda = (uint64_t)bios_ebda << 4;
 	const struct rsdp *found = NULL;
 
-	if (ebda)
+	if (ebda >= EBDA_LOWEST)
 		found = search(ebda, ebda + EBDA_SIZE);
 	return found ? found : search(BIOS_START, BIOS_END);
 }

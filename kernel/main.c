@@ -4,6 +4,7 @@
  * order in which they need each other.
  */
 #include "arch/x86/cpu.h"
+#include "arch/x86/paging.h"
 #include "arch/x86/trap.h"
 #include "drivers/kvm.h"
 #include "drivers/lapic.h"
@@ -129,6 +130,7 @@ _Noreturn void kernel_main(uint32_t magic, const void *info)
 	enum exit_code code;
 
 	serial_init();
+	paging_init();
 	smp_first_cpu();
 	panic_catch_exceptions();
 	if (magic == MULTIBOOT_LOADED)

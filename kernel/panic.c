@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "arch/x86/cpu.h"
+#include "arch/x86/paging.h"
 #include "arch/x86/trap.h"
 #include "kernel/clockevent.h"
 #include "kernel/console.h"
@@ -99,14 +100,17 @@ static void print_registers(const struct trap_frame *f)
 static void report_exception(struct trap_frame *frame)
 {
 	const char *name = exception_names[frame->vector];
+	const char *why = "";
 
 	if (panicking && frame->vector == VECTOR_NMI)
 		cpu_stop(); /* another CPU's panic */
-	print("\nexception %lu (%s), error code %lx\n", frame->vector,
-	      name ? name : "reserved", frame->error);
+	if (frame->vector == VECTOR_PAGE_FAULT)
+		why = paging_fault(frame->error, read_cr2());
+	print("\nexception %lu (%s%s), error code %lx\n", frame->vector,
+	      name ? name : "reserved", why, frame->error);
 	print_registers(frame);
-	panic("exception %lu (%s) at %016lx", frame->vector,
-	      name ? name : "reserved", frame->rip);
+	panic("exception %lu (%s%s) at %016lx", frame->vector,
+	      name ? name : "reserved", why, frame->rip);
 }
 
 void panic_catch_exceptions(void)

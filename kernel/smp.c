@@ -24,7 +24,15 @@ extern void *ap_stack;
 extern struct cpu *ap_cpu;
 _Noreturn void smp_ap_main(struct cpu *cpu);
 
-static uint8_t stacks[CPUS_MAX][STACK_SIZE] __attribute__((aligned(16)));
+/* Of each CPU. The first begins on its `main` in boot/start.asm. */
+struct stacks {
+	struct trap_stacks trap;
+	uint8_t main_guard[PAGE_SIZE], main[STACK_SIZE];
+};
+extern struct stacks stacks[CPUS_MAX];
+struct stacks stacks[CPUS_MAX] __attribute__((section(".bss.stacks")));
+_Static_assert(sizeof(struct stacks) == 0x9000, "STACKS_SIZE in boot/start.asm");
+
 static _Atomic unsigned int running; /* CPUs that wait for work, or work */
 static _Atomic unsigned int busy;    /* of those that smp_call() gave work */
 static _Atomic unsigned int met;     /* calls of smp_meet() so far */
@@ -39,9 +47,14 @@ static void woken(struct trap_frame *frame)
 
 void smp_first_cpu(void)
 {
+	for (unsigned int i = 0; i < CPUS_MAX; i++) {
+		paging_unmap(stacks[i].trap.fault_guard);
+		paging_unmap(stacks[i].trap.nmi_guard);
+		paging_unmap(stacks[i].main_guard);
+	}
 	cpus[0].self = &cpus[0];
 	percpu_install(&cpus[0]);
-	trap_init(&cpus[0].trap);
+	trap_init(&cpus[0].trap, &stacks[0].trap);
 	running = 1;
 }
 
@@ -71,7 +84,7 @@ static void do_work(struct cpu *cpu)
 _Noreturn void smp_ap_main(struct cpu *cpu)
 {
 	percpu_install(cpu);
-	trap_init(&cpu->trap);
+	trap_init(&cpu->trap, &stacks[cpu->number].trap);
 	lapic_enable();
 	smp_cpu_ready();
 	running++;
@@ -94,7 +107,7 @@ static void start_one(struct cpu *cpu, uint32_t id)
 	cpu->self = cpu;
 	cpu->number = before;
 	ap_cpu = cpu;
-	ap_stack = stacks[before] + STACK_SIZE;
+	ap_stack = &stacks[before].main + 1;
 	lapic_start_cpu(id, AP_PAGE);
 	while (running == before) {
 		if (rdtsc() > end)

@@ -3,7 +3,7 @@
  * Descriptor tables and the dispatch of interrupts and exceptions.
  *
  * Segments do nothing in long mode, but the CPU wants a code segment, a TSS for
- * the stacks of #DF and NMI, and an IDT. Formats: Intel SDM vol 3, 3.4.5, 6.14.1
+ * the stacks of #DF, #PF and NMI, and an IDT. Formats: Intel SDM vol 3, 3.4.5, 6.14.1
  * and 7.7.
  */
 #include "arch/x86/trap.h"
@@ -13,8 +13,8 @@
 #define SEL_CODE 0x08
 #define SEL_TSS	 0x18
 
-#define IST_DOUBLE_FAULT 1
-#define IST_NMI		 2
+#define IST_FAULT 1
+#define IST_NMI	  2
 
 #define GATE_INTERRUPT 0x8e /* present, ring 0, interrupts off on entry */
 
@@ -46,14 +46,14 @@ extern const char cpu_wait_hlt[];
 static struct gate idt[256];
 static trap_handler handlers[256];
 
-static void gdt_fill(struct trap_cpu *t)
+static void gdt_fill(struct trap_cpu *t, struct trap_stacks *stacks)
 {
 	uint64_t base = (uintptr_t)&t->tss;
 
 	t->tss.io_map = sizeof(t->tss);
 	/* Stacks grow down: each begins where its array ends. */
-	t->tss.ist[IST_DOUBLE_FAULT - 1] = (uintptr_t)(t->stacks + 1);
-	t->tss.ist[IST_NMI - 1] = (uintptr_t)(t->stacks + 2);
+	t->tss.ist[IST_FAULT - 1] = (uintptr_t)(&stacks->fault + 1);
+	t->tss.ist[IST_NMI - 1] = (uintptr_t)(&stacks->nmi + 1);
 
 	t->gdt[1] = 0x00209a0000000000; /* 64-bit code */
 	t->gdt[2] = 0x0000920000000000; /* data */
@@ -64,7 +64,9 @@ static void gdt_fill(struct trap_cpu *t)
 
 static uint8_t ist_of(uint64_t vector)
 {
-	return vector == 8 ? IST_DOUBLE_FAULT : vector == VECTOR_NMI ? IST_NMI : 0;
+	if (vector == VECTOR_DOUBLE_FAULT || vector == VECTOR_PAGE_FAULT)
+		return IST_FAULT;
+	return vector == VECTOR_NMI ? IST_NMI : 0;
 }
 
 static void idt_fill(void)
@@ -80,12 +82,12 @@ static void idt_fill(void)
 		};
 }
 
-void trap_init(struct trap_cpu *t)
+void trap_init(struct trap_cpu *t, struct trap_stacks *stacks)
 {
 	const struct table_pointer g = { sizeof(t->gdt) - 1, (uintptr_t)t->gdt };
 	const struct table_pointer i = { sizeof(idt) - 1, (uintptr_t)idt };
 
-	gdt_fill(t);
+	gdt_fill(t, stacks);
 	idt_fill(); /* all CPUs' is the same: filling it again changes nothing */
 	load_tables(&g, &i, SEL_TSS);
 }

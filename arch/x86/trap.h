@@ -7,12 +7,16 @@
 
 #include <stdint.h>
 
-#define TRAP_EXCEPTIONS 32 /* vectors 0 to 31 belong to the CPU */
-#define VECTOR_NMI	2
-#define VECTOR_TIMER	0x40
-#define VECTOR_WAKE	0x41
-#define VECTOR_ERROR	0xfe
-#define VECTOR_SPURIOUS 0xff /* low bits all ones: SDM vol 3, 11.9 */
+#include "arch/x86/paging.h"
+
+#define TRAP_EXCEPTIONS	    32 /* vectors 0 to 31 belong to the CPU */
+#define VECTOR_NMI	    2
+#define VECTOR_DOUBLE_FAULT 8
+#define VECTOR_PAGE_FAULT   14
+#define VECTOR_TIMER	    0x40
+#define VECTOR_WAKE	    0x41
+#define VECTOR_ERROR	    0xfe
+#define VECTOR_SPURIOUS	    0xff /* low bits all ones: SDM vol 3, 11.9 */
 
 /*
  * What is on the stack when trap_entry() runs, lowest address first. The stubs
@@ -38,8 +42,13 @@ struct tss {
 struct trap_cpu {
 	uint64_t gdt[5]; /* null, code, data, and the TSS in two words */
 	struct tss tss;
-	uint8_t stacks[2][4096] __attribute__((aligned(16))); /* #DF, NMI */
 };
+
+/* The stacks of #DF and #PF, and of NMI, that do not trust the one in use. */
+struct trap_stacks {
+	uint8_t fault_guard[PAGE_SIZE], fault[PAGE_SIZE];
+	uint8_t nmi_guard[PAGE_SIZE], nmi[PAGE_SIZE];
+} __attribute__((aligned(PAGE_SIZE)));
 
 typedef void (*trap_handler)(struct trap_frame *frame);
 
@@ -47,12 +56,12 @@ typedef void (*trap_handler)(struct trap_frame *frame);
  * Makes `t`, zeroed, this CPU's tables and loads them. Interrupts off; call once on
  * each CPU.
  */
-void trap_init(struct trap_cpu *t);
+void trap_init(struct trap_cpu *t, struct trap_stacks *stacks);
 
 /*
  * Makes `handler` answer `vector` (0 to 255; vectors without a stub in
  * entry.asm never arrive). Handlers run with interrupts off on the interrupted
- * stack, #DF and NMI on their own. Returning resumes what was interrupted.
+ * stack, #DF, #PF and NMI on their own. Returning resumes what was interrupted.
  */
 void trap_handle(unsigned int vector, trap_handler handler);
 

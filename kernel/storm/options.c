@@ -15,7 +15,9 @@ const char *const storm_workload_names[] = { "sleep", "rearm", "expire",
 const char *const storm_mode_names[] = { "eager", "rearm", "lazy", NULL };
 static const char *const orders[] = { "first", "random", NULL };
 static const char *const faults[] = { "none", "panic", "exception", "hang",
-				      "lost", "early", "forgotten", NULL };
+				      "lost", "early", "forgotten", "text",
+				      "constant", "data", "null", "stack",
+				      "stack1", NULL };
 static const char *const switches[] = { "on", "off", NULL };
 static const char *const ends[] = { "exit", "halt", NULL };
 

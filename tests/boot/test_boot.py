@@ -9,6 +9,7 @@ Checks on time have wide margins: the emulator may share its CPU.
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ELF = ROOT / "build/sloth.elf"
 ISO = ROOT / "build/sloth.iso"
-QEMU = ["qemu-system-x86_64", "-accel", "tcg", "-display", "none",
-        "-serial", "stdio", "-monitor", "none", "-m", "128", "-no-reboot"]
+MACHINE = ["qemu-system-x86_64", "-accel", "tcg", "-display", "none", "-m", "128", "-no-reboot"]
+QEMU = [*MACHINE, "-serial", "stdio", "-monitor", "none"]
 DEBUG_EXIT = ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
 
 WORKLOADS = ("sleep", "rearm", "expire", "cancel", "idle", "tcp_rr", "mixed", "earlier")
@@ -375,6 +376,61 @@ def test_an_exception_shows_all_registers():
         assert re.search(rf"\b{name} [0-9a-f]{{16}}", output), name
 
 
+@pytest.mark.parametrize("fault, what, error", [
+    ("text", "write to read-only memory", "3"),
+    ("constant", "write to read-only memory", "3"),
+    ("data", "execution of data", "11"),
+    ("null", "null pointer", "2"),
+    ("stack", "guard page below a stack", "2"),
+    ("stack1", "guard page below a stack", "2"),    # the second CPU's
+])
+def test_memory_allows_no_more_than_it_must(fault, what, error):
+    status, output = boot(f"storm=sleep ops=10 cpus=2 fault={fault}", *TWO, limit=60)
+    assert status == PANIC, output
+    assert f"\nexception 14 (#PF page fault: {what}), error code {error}\n" in output
+    assert output.splitlines()[-1].startswith(f"PANIC: exception 14 (#PF page fault: {what}) at ")
+
+
+@pytest.fixture(scope="module")
+def halted(tmp_path_factory):
+    """What QEMU's monitor says of a guest with two CPUs that has done its work."""
+    serial = tmp_path_factory.mktemp("monitor") / "serial"
+    argv = [*MACHINE, *TWO, "-serial", f"file:{serial}", "-monitor", "stdio", "-kernel", ELF,
+            "-append", "storm=sleep mode=eager ops=10 cpus=2 end=halt"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as qemu:
+        try:
+            end = time.monotonic() + 60
+            while not (serial.exists() and "sloth: halted\n" in serial.read_text()):
+                assert time.monotonic() < end and qemu.poll() is None
+                time.sleep(0.05)
+            return qemu.communicate("info registers -a\ninfo tlb\nquit\n", timeout=60)[0]
+        finally:
+            qemu.kill()
+
+
+def test_every_cpu_is_held_to_the_page_tables(halted):
+    assert [int(cr0, 16) >> 16 & 1 for cr0 in re.findall(r"^CR0=(\w+)", halted, re.M)] == [1, 1]
+    assert [int(efer, 16) >> 11 & 1 for efer in re.findall(r"^EFER=(\w+)", halted, re.M)] == [1, 1]
+
+
+def test_no_page_can_be_both_written_and_executed(halted):
+    """Of the first 4 GiB, each in a page of 4 KiB or 2 MiB, only those without a right are left
+    out: address 0, and below each of the three stacks of 16 CPUs."""
+    lines = subprocess.run(["nm", ELF.with_name("sloth64.elf")], check=True, text=True,
+                           capture_output=True).stdout.splitlines()
+    at = {name: int(address, 16) for address, _, name in map(str.split, lines)}
+    pages = {int(address, 16): flags for address, flags in
+             re.findall(r"^([0-9a-f]{16}): [0-9a-f]{16} (\S+)\r?$", halted, re.M)}
+    assert {page for page, flags in pages.items() if "X" not in flags} == \
+        set(range(at["text_start"], at["text_end"], 4096))     # QEMU's X: not to be executed
+    assert {page for page, flags in pages.items() if "W" not in flags} == \
+        set(range(at["text_start"], at["rodata_end"], 4096))
+    guards = {at["stacks"] + cpu * 0x9000 + below for cpu in range(16)
+              for below in (0, 0x2000, 0x4000)}
+    assert {*range(0, 2 << 20, 4096), *range(2 << 20, 4 << 30, 2 << 20)} - set(pages) == \
+        {0} | guards
+
+
 def test_a_hang_keeps_what_was_printed_before():
     status, output = boot("ops=10 fault=hang", limit=12)
     assert status == TIMED_OUT
@@ -395,9 +451,10 @@ def test_other_cpus(cpu):
     assert status == SUCCESS, output
 
 
-def test_a_32_bit_cpu_is_told_so():
-    status, output = boot("", "-cpu", "qemu32", limit=60)
-    assert (status, output) == (PANIC, "sloth: this CPU has no 64-bit mode\n")
+@pytest.mark.parametrize("cpu", ["qemu32", "qemu64,-nx"])
+def test_a_cpu_that_lacks_something_is_told_so(cpu):
+    status, output = boot("", "-cpu", cpu, limit=60)
+    assert (status, output) == (PANIC, "sloth: this CPU has no 64-bit mode, or no NX bit in it\n")
 
 
 def test_a_machine_without_a_clock_is_told_so():

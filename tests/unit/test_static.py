@@ -29,7 +29,8 @@ STACK = {"kernel/hrtimer": 1100}
 STACK_OF_OTHERS = 128
 # Not the wheel: clang's analyzer does not know that its lists are rings, and says so for nine
 # seconds. hrtimer_check.c is for that.
-TIDY = [f"{name}.c" for name in TIMER_PATH if name != "kernel/hrtimer"] + ["arch/x86/trap.c"]
+TIDY = [f"{name}.c" for name in TIMER_PATH if name != "kernel/hrtimer"] + [
+    "arch/x86/trap.c", "arch/x86/paging.c"]
 FLOATS = re.compile(r"%(?:[xyz]mm\d|st\b|mm[0-7]\b)")
 
 # False alarms: symbols of the linker's, a panic() that does not return, and an array of which
