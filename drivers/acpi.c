@@ -8,12 +8,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define EBDA_LOWEST  0x20000 /* what is lower is no EBDA, but chance */
-#define EBDA_SIZE    1024
-#define BIOS_START   0xe0000
-#define BIOS_END     0x100000
-#define RSDP_ALIGN   16
-#define RSDP_SUMMED  20 /* bytes of revision 0; the rest has a sum of its own */
+#define EBDA_LOWEST 0x20000 /* what is lower is no EBDA, but chance */
+#define EBDA_SIZE   1024
+#define BIOS_START  0xe0000
+#define BIOS_END    0x100000
+#define RSDP_ALIGN  16
+#define RSDP_SUMMED 20 /* bytes of revision 0; the rest has a sum of its own */
 
 #define SIGNATURE_APIC 0x43495041 /* "APIC" */
 
@@ -121,9 +121,7 @@ static const struct header *find_in(const struct header *root, bool wide,
 	size_t count = (root->length - sizeof(*root)) / (wide ? 8 : 4);
 
 	for (size_t i = 0; i < count; i++) {
-		uint64_t address = wide ? word[2 * i] |
-						  (uint64_t)word[2 * i + 1] << 32
-					: word[i];
+		uint64_t address = wide ? word[2 * i] | (uint64_t)word[2 * i + 1] << 32 : word[i];
 		const struct header *h = table_at(address);
 
 		if (h && h->signature == signature)

@@ -32,16 +32,16 @@
 #define REG_CURRENT_COUNT 0x390
 #define REG_DIVIDE	  0x3e0
 
-#define SPURIOUS_ENABLE	  (1u << 8)
-#define LVT_MASKED	  (1u << 16)
-#define LVT_TSC_DEADLINE  (2u << 17)
-#define ICR_NMI		  (4u << 8)
-#define ICR_INIT	  (5u << 8)
-#define ICR_STARTUP	  (6u << 8)
-#define ICR_PENDING	  (1u << 12)
-#define ICR_ASSERT	  (1u << 14)
-#define DIVIDE_BY_1	  0x0b
-#define LARGEST_COUNT	  0xffffffffu
+#define SPURIOUS_ENABLE	 (1u << 8)
+#define LVT_MASKED	 (1u << 16)
+#define LVT_TSC_DEADLINE (2u << 17)
+#define ICR_NMI		 (4u << 8)
+#define ICR_INIT	 (5u << 8)
+#define ICR_STARTUP	 (6u << 8)
+#define ICR_PENDING	 (1u << 12)
+#define ICR_ASSERT	 (1u << 14)
+#define DIVIDE_BY_1	 0x0b
+#define LARGEST_COUNT	 0xffffffffu
 
 #define PIC1_DATA 0x21
 #define PIC2_DATA 0xa1
@@ -52,8 +52,8 @@
 
 struct lapic lapic;
 
-static uintptr_t mmio;		/* register base where not x2APIC */
-static struct scale to_ticks;	/* TSC cycles to one-shot ticks */
+static uintptr_t mmio;	      /* register base where not x2APIC */
+static struct scale to_ticks; /* TSC cycles to one-shot ticks */
 
 static uint32_t reg_read(unsigned int reg)
 {

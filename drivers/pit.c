@@ -12,10 +12,10 @@
 #define PIT_CONTROL  0x43
 #define PIT_MODE0_C2 0xb0 /* channel 2, low then high byte, count down once */
 
-#define PORT_B	      0x61
-#define PORT_B_GATE2  0x01
-#define PORT_B_SPEAK  0x02
-#define PORT_B_OUT2   0x20
+#define PORT_B	     0x61
+#define PORT_B_GATE2 0x01
+#define PORT_B_SPEAK 0x02
+#define PORT_B_OUT2  0x20
 
 #define MEASURE_TICKS (PIT_HZ / 50)
 #define GIVE_UP_LOOPS 10000000

@@ -38,8 +38,7 @@ __attribute__((format(printf, 2, 3))) static void say(struct cmdline *c,
 static void say_text(struct cmdline *c, struct text t)
 {
 	for (size_t i = 0; i < t.length && i < 60; i++)
-		say(c, "%c", t.start[i] >= ' ' && t.start[i] <= '~' ? t.start[i]
-								    : '?');
+		say(c, "%c", t.start[i] >= ' ' && t.start[i] <= '~' ? t.start[i] : '?');
 	if (t.length > 60)
 		say(c, "...");
 }
@@ -160,9 +159,9 @@ static uint64_t unit_of(struct text unit)
 	static const struct {
 		const char *name;
 		uint64_t ns;
-	} units[] = { { "", 1000 },	 { "ns", 1 },
-		      { "us", 1000 },	 { "ms", 1000000 },
-		      { "s", 1000000000 } };
+	} units[] = {
+		{ "", 1000 }, { "ns", 1 }, { "us", 1000 }, { "ms", 1000000 }, { "s", 1000000000 }
+	};
 
 	for (unsigned int i = 0; i < sizeof(units) / sizeof(*units); i++)
 		if (text_is(unit, units[i].name))

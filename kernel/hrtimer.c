@@ -295,8 +295,7 @@ static void take_first(struct hrtimer_base *base)
 	unsigned int list = timer->list;
 	struct hrtimer_link *next = timer->link.next;
 	bool known = list < HRTIMER_LISTS && next != timer->link.prev &&
-		     !(base->unsorted[list / HRTIMER_SLOTS] >>
-		       list % HRTIMER_SLOTS & 1);
+		     !(base->unsorted[list / HRTIMER_SLOTS] >> list % HRTIMER_SLOTS & 1);
 
 	take(base, timer);
 	base->first = timer_of(next);
@@ -319,9 +318,9 @@ static void changed(struct hrtimer_base *base)
 void hrtimer_base_init(struct hrtimer_base *base, uint64_t (*clock)(void),
 		       void (*event)(struct hrtimer_base *base))
 {
-	*base = (struct hrtimer_base){ .clock = clock, .event = event,
-				       .far_list = HRTIMER_IDLE,
-				       .spread = HRTIMER_IDLE };
+	*base = (struct hrtimer_base){
+		.clock = clock, .event = event, .far_list = HRTIMER_IDLE, .spread = HRTIMER_IDLE
+	};
 	base->cursor = clock();
 	for (unsigned int i = 0; i < HRTIMER_LISTS; i++)
 		base->lists[i] = (struct hrtimer_link){ &base->lists[i],

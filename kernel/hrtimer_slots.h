@@ -8,8 +8,8 @@
 
 #include "kernel/hrtimer.h"
 
-#define DIGIT_BITS 5
-#define DIGIT_MASK 31u
+#define DIGIT_BITS  5
+#define DIGIT_MASK  31u
 #define LEVELS_MASK ((1u << HRTIMER_LEVELS) - 1)
 
 static inline unsigned int digit(uint64_t time, unsigned int level)
@@ -39,8 +39,7 @@ static inline uint32_t used_levels(const struct hrtimer_base *base)
 /* A bit for each level that has a slot whose timers are prepared, a level below. */
 static inline uint32_t ahead_levels(const struct hrtimer_base *base)
 {
-	return ((base->rows & base->sides) |
-		(base->rows >> HRTIMER_LEVELS & ~base->sides)) << 1;
+	return ((base->rows & base->sides) | (base->rows >> HRTIMER_LEVELS & ~base->sides)) << 1;
 }
 
 /* For a time not before the cursor. */

@@ -19,10 +19,10 @@
 #include "kernel/storm/options.h"
 #include "kernel/storm/storm.h"
 
-#define PVH_STARTED		0x336ec578 /* boot/start.asm */
-#define MULTIBOOT_LOADED	0x2badb002
-#define MULTIBOOT_HAS_CMDLINE	(1u << 2)
-#define MULTIBOOT_HAS_LOADER	(1u << 9)
+#define PVH_STARTED	      0x336ec578 /* boot/start.asm */
+#define MULTIBOOT_LOADED      0x2badb002
+#define MULTIBOOT_HAS_CMDLINE (1u << 2)
+#define MULTIBOOT_HAS_LOADER  (1u << 9)
 
 /* The loader's information, Multiboot Specification 0.6.96, section 3.3. */
 struct multiboot_info {

@@ -12,7 +12,7 @@
 #include "kernel/panic.h"
 #include "kernel/string.h"
 
-#define AP_PAGE	      0x8000 /* as in boot/ap.asm */
+#define AP_PAGE	      0x8000	     /* as in boot/ap.asm */
 #define START_WAIT_NS 10000000000ull /* a starved host is slow, not broken */
 #define STACK_SIZE    16384
 

@@ -12,7 +12,7 @@
 
 #define TICK	    0
 #define SLEEPER	    1
-#define CONNECTIONS 2 /* the first of them */
+#define CONNECTIONS 2  /* the first of them */
 #define TICKS	    50 /* in a timeout */
 
 static void wait(struct storm_run *run)

@@ -29,7 +29,7 @@ enum storm_workload_index {
 	STORM_WORKLOADS
 };
 enum storm_mode_index { STORM_EAGER, STORM_REARM_MODE, STORM_LAZY };
-#define STORM_MODES	3
+#define STORM_MODES 3
 
 /* Their names, as on the command line; NULL ends the list. */
 extern const char *const storm_workload_names[], *const storm_mode_names[];
@@ -54,15 +54,15 @@ enum storm_fault {
 };
 
 struct storm_options {
-	unsigned int workloads, modes;	/* a bit each */
-	uint64_t ops, timers, timeout;	/* 0: the workload's own; timeout in ns */
-	uint64_t slack; /* ns: how much later than due expire's timers may fire */
-	uint64_t tick;	/* ns: period of idle's and tcp_rr's tick, 0: none */
+	unsigned int workloads, modes; /* a bit each */
+	uint64_t ops, timers, timeout; /* 0: the workload's own; timeout in ns */
+	uint64_t slack;		       /* ns: how much later than due expire's timers may fire */
+	uint64_t tick;		       /* ns: period of idle's and tcp_rr's tick, 0: none */
 	uint64_t seed;
 	uint64_t trace;	 /* events of each run and CPU that are printed */
 	uint64_t repeat; /* how often all that was asked for is run */
-	uint64_t soak;	 /* ns: and again with other seeds, until they have passed */
-	uint64_t cpus;	 /* 0: each workload's own number */
+	uint64_t soak;	    /* ns: and again with other seeds, until they have passed */
+	uint64_t cpus;	    /* 0: each workload's own number */
 	unsigned int pveoi; /* enum storm_switch */
 	unsigned int order; /* enum storm_order */
 	unsigned int fault; /* enum storm_fault, injected once for tests */

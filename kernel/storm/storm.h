@@ -19,7 +19,7 @@
 /* A timer and what the storm remembers of it, apart from the wheel. */
 struct storm_timer {
 	struct hrtimer timer; /* first: its callback casts it back */
-	uint64_t due; /* the window in which it should fire: from here, */
+	uint64_t due;	 /* the window in which it should fire: from here, */
 	uint64_t latest; /* to here */
 	uint64_t period;	    /* expire: cycles */
 	struct storm_timer *closed; /* rearm: next of those that have fired */
@@ -30,10 +30,10 @@ struct storm_run;
 
 struct storm_workload {
 	const char *name;
-	const char *what; /* one line for the table's title */
+	const char *what;		  /* one line for the table's title */
 	uint64_t ops, timers, timeout_ns; /* defaults, */
-	uint64_t tick_ns; /* and this too: 0 is none */
-	uint64_t min_timers, max_timers; /* whatever timers= says */
+	uint64_t tick_ns;		  /* and this too: 0 is none */
+	uint64_t min_timers, max_timers;  /* whatever timers= says */
 	unsigned int group; /* CPUs that work together; 0: each for itself */
 	void (*run)(struct storm_run *run);
 };
@@ -74,13 +74,13 @@ struct storm_run {
 	struct storm_result result; /* ops: this CPU's share */
 	struct storm_timer *timers;
 	struct storm_timer *closed; /* rearm: connections whose timer has fired */
-	uint64_t timeout;      /* cycles */
-	uint64_t slack;	       /* cycles; workloads set it that have use for it */
-	uint64_t random;       /* state of random.h */
-	uint64_t overdue;      /* cycles of lateness that count as lost */
+	uint64_t timeout;	    /* cycles */
+	uint64_t slack;		    /* cycles; workloads set it that have use for it */
+	uint64_t random;	    /* state of random.h */
+	uint64_t overdue;	    /* cycles of lateness that count as lost */
 	struct storm_counts counts;
 	uint64_t dropped, late; /* of all timers: lost */
-	bool open; /* the counted window is */
+	bool open;		/* the counted window is */
 	struct counts before;
 	uint64_t start;
 	struct histogram lateness, set_cycles; /* both in cycles */

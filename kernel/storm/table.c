@@ -135,11 +135,11 @@ static void plain_row(const char *label, const struct storm_result *results,
 }
 
 /* The functions of the plain rows: what is printed, in which unit. */
-#define PLAIN_VALUE(name, is_known, expression)                               \
-	static bool name(const struct storm_result *r, uint64_t *value)       \
-	{                                                                     \
-		*value = (expression);                                        \
-		return is_known;                                              \
+#define PLAIN_VALUE(name, is_known, expression)                         \
+	static bool name(const struct storm_result *r, uint64_t *value) \
+	{                                                               \
+		*value = (expression);                                  \
+		return is_known;                                        \
 	}
 
 PLAIN_VALUE(writes, true, r->msr_writes)
@@ -156,7 +156,7 @@ PLAIN_VALUE(set_p99, r->set_cycles.count, r->set_cycles.p99)
 PLAIN_VALUE(set_p9999, r->set_cycles.count >= STORM_P9999_NEEDS, r->set_cycles.p9999)
 PLAIN_VALUE(set_max, r->set_cycles.count, r->set_cycles.max)
 PLAIN_VALUE(wakeups, r->ns != 0, r->wakeups * 10 * NS_IN_S / r->ns) /* 0.1 a second */
-PLAIN_VALUE(run_time, true, r->ns / 100000) /* 0.1 ms */
+PLAIN_VALUE(run_time, true, r->ns / 100000)			    /* 0.1 ms */
 
 static const struct {
 	const char *label;

@@ -7,10 +7,11 @@
  *
  * What happens to timers for each message received and answered. The message comes in an
  * interrupt, which finds the CPU idle, and TCP starts the delayed acknowledgement. The CPU
- * leaves idle, so its tick goes on, as with Linux' NO_HZ_IDLE. The answer carries the acknowledgement, whose timer is cancelled, and pushes the
- * retransmission out. The CPU goes idle again, and the tick is stopped. So the earliest
- * deadline changes three times a message, as it does in Linux: neither of TCP's timers
- * ever fires, and the tick does where a whole period ends while the CPU is busy.
+ * leaves idle, so its tick goes on, as with Linux' NO_HZ_IDLE. The answer carries the
+ * acknowledgement, whose timer is cancelled, and pushes the retransmission out. The CPU
+ * goes idle again, and the tick is stopped. So the earliest deadline changes three times a
+ * message, as it does in Linux: neither of TCP's timers ever fires, and the tick does where
+ * a whole period ends while the CPU is busy.
  *
  * A unikernel's stack handles a message to its end with interrupts off and then halts; so
  * all is deferred to the halt, and a tick that has come due meanwhile is run there.

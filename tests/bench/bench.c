@@ -15,8 +15,8 @@
 
 #include "bench.h"
 
-#define BURST	  1000000 /* operations between two changes of peer */
-#define ROUND_OPS 200000 /* of each peer, each pass, in a round */
+#define BURST	   1000000 /* operations between two changes of peer */
+#define ROUND_OPS  200000  /* of each peer, each pass, in a round */
 #define MAX_ROUNDS 101
 
 uint64_t bench_now;
@@ -284,8 +284,9 @@ static void run_pattern(const struct pattern *pattern, size_t timers)
 			results[p].burst_ns = results[p].burst_ops = 0;
 		run_round(pattern, timers, ops);
 		for (size_t p = 0; p < PEERS; p++)
-			results[p].ns[round] = (double)results[p].burst_ns /
-					       (double)(results[p].burst_ops + !results[p].burst_ops);
+			results[p].ns[round] =
+				(double)results[p].burst_ns /
+				(double)(results[p].burst_ops + !results[p].burst_ops);
 	}
 	for (size_t p = 0; p < PEERS; p++)
 		if (takes_part(all_peers[p], pattern))

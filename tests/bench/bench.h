@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LINE	   64	/* bytes of a cache line, and of each timer */
+#define LINE	   64	   /* bytes of a cache line, and of each timer */
 #define CYCLES_US  2500ull /* of the benchmark's own clock, which is a number */
 #define CYCLES_S   (1000000 * CYCLES_US)
 #define BENCH_NONE UINT64_MAX

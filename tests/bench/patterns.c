@@ -13,7 +13,7 @@
 #define LONGEST (10 * CYCLES_S)
 #define SLEEPS	16 /* at the same time, of the short ones */
 
-static uint64_t now;	  /* of the generator: bench_now follows it */
+static uint64_t now;	 /* of the generator: bench_now follows it */
 static uint64_t counter; /* operations so far */
 
 /* A heap of what is pending, for patterns that go by what is due first. */

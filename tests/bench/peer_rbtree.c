@@ -81,5 +81,10 @@ static void rbtree_expire(void)
 }
 
 const struct peer peer_rbtree = {
-	"rbtree", rbtree_init, rbtree_start, rbtree_cancel, rbtree_expire, rbtree_next,
+	"rbtree",
+	rbtree_init,
+	rbtree_start,
+	rbtree_cancel,
+	rbtree_expire,
+	rbtree_next,
 };

@@ -59,5 +59,10 @@ static uint64_t wheel_next(void)
 }
 
 const struct peer peer_wheel = {
-	"wheel", wheel_init, wheel_start, wheel_cancel, wheel_expire, wheel_next,
+	"wheel",
+	wheel_init,
+	wheel_start,
+	wheel_cancel,
+	wheel_expire,
+	wheel_next,
 };

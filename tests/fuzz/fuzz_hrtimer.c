@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MODEL_FAIL(text)                               \
-	do {                                           \
-		fprintf(stderr, "wheel: %s\n", text);  \
-		abort();                               \
+#define MODEL_FAIL(text)                              \
+	do {                                          \
+		fprintf(stderr, "wheel: %s\n", text); \
+		abort();                              \
 	} while (0)
 
 #include "tests/unit/wheel_model.h"

@@ -37,10 +37,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MEMORY		(32u << 20)
-#define INFO		0x9000 /* multiboot information, and behind it the line */
-#define ROM		0xfffff000u
-#define PAGE		4096ul
+#define MEMORY (32u << 20)
+#define INFO   0x9000 /* multiboot information, and behind it the line */
+#define ROM    0xfffff000u
+#define PAGE   4096ul
 
 #define MSR_TSC_DEADLINE      0x6e0
 #define MSR_LAZY_TSC_DEADLINE 0x4b564d09
@@ -222,8 +222,9 @@ static void boot(void)
 	const Elf32_Ehdr *elf = (const void *)image;
 	const Elf32_Phdr *part = (const void *)(image + elf->e_phoff);
 	uint32_t info[32] = { [0] = 1u << 2, [4] = INFO + sizeof(info) };
-	const struct kvm_segment flat = { .limit = ~0u, .type = 3, .present = 1, .db = 1,
-					  .s = 1, .g = 1, .selector = 0x10 };
+	const struct kvm_segment flat = {
+		.limit = ~0u, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1, .selector = 0x10
+	};
 	struct kvm_regs regs = fresh.regs;
 	struct kvm_sregs sregs = fresh.sregs;
 	static bool first = true;
@@ -235,7 +236,9 @@ static void boot(void)
 	first = false;
 	memcpy(memory + INFO, info, sizeof(info));
 	snprintf((char *)memory + INFO + sizeof(info), PAGE / 2, "/sloth %s%s", options,
-		 fault ? " ops=1000000" : wanted ? " ops=1000" : "");
+		 fault	  ? " ops=1000000"
+		 : wanted ? " ops=1000"
+			  : "");
 
 	regs.rip = elf->e_entry;
 	regs.rax = 0x2badb002;

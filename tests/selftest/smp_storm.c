@@ -22,15 +22,15 @@
 #include "processor.h"
 #include "apic.h"
 
-#define TSC_DEADLINE	0x6e0
-#define LVTT		0x320
-#define DEADLINE_MODE	BIT(18)
-#define TIMER_VECTOR	0x60
-#define AREA_GPA	0x40000000ul
-#define SLOT		10
-#define MAX_VCPUS	16
-#define STANDSTILL	30	/* seconds without an expiry: a timer was lost */
-#define ACTIVE		KVM_LAZY_TSCDEADLINE_ACTIVE
+#define TSC_DEADLINE  0x6e0
+#define LVTT	      0x320
+#define DEADLINE_MODE BIT(18)
+#define TIMER_VECTOR  0x60
+#define AREA_GPA      0x40000000ul
+#define SLOT	      10
+#define MAX_VCPUS     16
+#define STANDSTILL    30 /* seconds without an expiry: a timer was lost */
+#define ACTIVE	      KVM_LAZY_TSCDEADLINE_ACTIVE
 
 /* Linux 6.12's library does by itself what 6.1's has to be asked for. */
 void vm_init_descriptor_tables(struct kvm_vm *vm) __attribute__((weak));
@@ -82,13 +82,17 @@ static void timer_interrupt(struct ex_regs *regs)
 static void halt(void)
 {
 	asm volatile("lea -128(%%rsp), %%rsp; sti; hlt; cli; lea 128(%%rsp), %%rsp"
-		     ::: "memory", XMM);
+		     :
+		     :
+		     : "memory", XMM);
 }
 
 static void window(void)
 {
 	asm volatile("lea -128(%%rsp), %%rsp; sti; nop; nop; cli; lea 128(%%rsp), %%rsp"
-		     ::: "memory", XMM);
+		     :
+		     :
+		     : "memory", XMM);
 }
 
 static void set(u64 id, u64 t)
@@ -124,11 +128,11 @@ static void turn(u64 id)
 	u64 i, t = in_us(100 + below(id, 3000));
 
 	switch (below(id, 6)) {
-	case 0:		/* pushed out, mostly without an exit */
+	case 0: /* pushed out, mostly without an exit */
 		for (i = 0; i < 200; i++)
 			set(id, in_us(500 + below(id, 1000)));
 		break;
-	case 1:		/* a deadline that passes while the guest is busy */
+	case 1: /* a deadline that passes while the guest is busy */
 		set(id, in_us(200));
 		set(id, t);
 		while (rdtsc() < t)
@@ -143,7 +147,7 @@ static void turn(u64 id)
 		G->area[id].pending = 0;
 		wrmsr(TSC_DEADLINE, below(id, 2) ? in_us(300) : 0);
 		break;
-	case 4:		/* off and on again */
+	case 4: /* off and on again */
 		wrmsr(MSR_KVM_LAZY_TSCDEADLINE, 0);
 		G->area[id].pending = 0;
 		wrmsr(MSR_KVM_LAZY_TSCDEADLINE, (AREA_GPA + id * 64) | 1);
@@ -179,7 +183,7 @@ static void guest_code(void)
 struct runner {
 	pthread_t thread;
 	struct kvm_vcpu *vcpu;
-	struct kvm_x86_state *first;	/* before it has run, for resets */
+	struct kvm_x86_state *first; /* before it has run, for resets */
 	struct kvm_lapic_state first_lapic;
 	volatile bool ended;
 	unsigned int kicks, restores, resets, moves;
@@ -285,10 +289,10 @@ int main(int argc, char *argv[])
 		shared->vcpu[i].seed = i + 1;
 		vcpu_set_cpuid_feature(r->vcpu, X86_FEATURE_TSC_DEADLINE_TIMER);
 		vcpu_set_cpuid_feature(r->vcpu, KVM_X86_CPU_FEATURE(0x40000001, 0, EAX,
-							KVM_FEATURE_LAZY_TSCDEADLINE));
+								    KVM_FEATURE_LAZY_TSCDEADLINE));
 		if (vcpu_init_descriptor_tables)
 			vcpu_init_descriptor_tables(r->vcpu);
-		if (i)		/* not to wait for a SIPI */
+		if (i) /* not to wait for a SIPI */
 			vcpu_mp_state_set(r->vcpu, &(struct kvm_mp_state){ KVM_MP_STATE_RUNNABLE });
 		r->first = vcpu_save_state(r->vcpu);
 		vcpu_ioctl(r->vcpu, KVM_GET_LAPIC, &r->first_lapic);
@@ -327,7 +331,8 @@ int main(int argc, char *argv[])
 
 		pthread_join(r->thread, NULL);
 		kvm_x86_state_cleanup(r->first);
-		printf("vCPU %d: %lu expiries, %lu interrupts, %u kicks, %u restores, %u resets, %u moves\n",
+		printf("vCPU %d: %lu expiries, %lu interrupts, %u kicks, "
+		       "%u restores, %u resets, %u moves\n",
 		       i, shared->vcpu[i].expired, shared->vcpu[i].irqs, r->kicks, r->restores,
 		       r->resets, r->moves);
 		TEST_ASSERT(shared->vcpu[i].expired && shared->vcpu[i].starts == r->resets + 1,

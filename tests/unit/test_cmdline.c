@@ -16,10 +16,10 @@ static int parse(const char *line)
 }
 
 /* The line is refused with exactly this message. */
-#define REFUSES(line, message)                        \
-	do {                                          \
-		assert_int_equal(parse(line), -1);    \
-		assert_string_equal(c.error, message);\
+#define REFUSES(line, message)                         \
+	do {                                           \
+		assert_int_equal(parse(line), -1);     \
+		assert_string_equal(c.error, message); \
 	} while (0)
 
 /* The line is refused, and the message has all of `part` in it. */
@@ -50,7 +50,8 @@ static void all_options(void **state)
 	(void)state;
 	assert_int_equal(parse("  storm=rearm,sleep mode=lazy ops=10 timers=3 "
 			       "timeout=5ms seed=0 repeat=9 order=random host=tcg-6.1 "
-			       "fault=early end=halt cpus=4 pveoi=off tick=4ms "), 0);
+			       "fault=early end=halt cpus=4 pveoi=off tick=4ms "),
+			 0);
 	assert_int_equal(o.workloads, 1 << STORM_SLEEP | 1 << STORM_REARM);
 	assert_int_equal(o.modes, 1 << STORM_LAZY);
 	assert_int_equal(o.ops, 10);
@@ -126,7 +127,8 @@ static void names(void **state)
 {
 	(void)state;
 	REFUSES("storm=foo", "sloth: unknown workload 'foo' in storm=foo "
-			     "(valid: sleep, rearm, expire, cancel, idle, tcp_rr, mixed, earlier, all)");
+			     "(valid: sleep, rearm, expire, cancel, idle, tcp_rr, mixed, "
+			     "earlier, all)");
 	REFUSES("mode=eager,fast", "sloth: unknown mode 'fast' in "
 				   "mode=eager,fast (valid: eager, rearm, lazy, all)");
 	REFUSES("order=last",

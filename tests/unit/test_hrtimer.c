@@ -41,14 +41,14 @@ static int setup(void **state)
 /* What a random run is like. */
 struct shape {
 	unsigned int timers;
-	uint64_t start;	 /* of the clock */
-	uint64_t range;	 /* deadlines are at most so far ahead */
-	uint64_t grain;	 /* multiples of it: ties */
-	uint64_t past;	 /* or so far back */
-	uint64_t step;	 /* the clock moves at most so far */
-	uint64_t slack;	 /* at most */
-	bool callbacks;	 /* start and cancel timers */
-	bool in_order;	 /* deadlines mostly grow */
+	uint64_t start; /* of the clock */
+	uint64_t range; /* deadlines are at most so far ahead */
+	uint64_t grain; /* multiples of it: ties */
+	uint64_t past;	/* or so far back */
+	uint64_t step;	/* the clock moves at most so far */
+	uint64_t slack; /* at most */
+	bool callbacks; /* start and cancel timers */
+	bool in_order;	/* deadlines mostly grow */
 };
 
 static struct shape shape;
@@ -161,9 +161,9 @@ static void run_shape(unsigned int steps)
 	in_callback = shape.callbacks ? mischief : NULL;
 	snprintf(doing, sizeof(doing),
 		 "timers %u start %#lx range %#lx grain %#lx past %#lx step %#lx slack %#lx"
-		 " callbacks %d in order %d", shape.timers, shape.start, shape.range,
-		 shape.grain, shape.past, shape.step, shape.slack, shape.callbacks,
-		 shape.in_order);
+		 " callbacks %d in order %d",
+		 shape.timers, shape.start, shape.range, shape.grain, shape.past, shape.step,
+		 shape.slack, shape.callbacks, shape.in_order);
 	for (unsigned int i = 0; i < timers; i++)
 		start_range(&models[i], pick(), pick_slack());
 	for (unsigned int i = 0; i < steps; i++)
@@ -177,8 +177,7 @@ static void random_shape(void)
 
 	shape = (struct shape){
 		.timers = counts[random64() % 5],
-		.start = random64() % 4 ? upto(random_size()) :
-			 UINT64_MAX - upto(range),
+		.start = random64() % 4 ? upto(random_size()) : UINT64_MAX - upto(range),
 		.range = range,
 		.grain = random64() % 3 ? 1 : 1 + range / (1 + random64() % 100),
 		.past = random64() % 3 ? 0 : range,
@@ -189,7 +188,7 @@ static void random_shape(void)
 	};
 }
 
-#define STEPS 1500
+#define STEPS  1500
 #define SHAPES 200 /* or WHEEL_SHAPES in the environment */
 
 static void random_steps(void **state)
@@ -212,8 +211,7 @@ static void boundaries(void **state)
 	for (unsigned int bit = 0; bit < 64; bit++) {
 		model_begin(9, (1ull << bit) - 1);
 		for (unsigned int i = 0; i < 9; i++)
-			start(&models[i], (1ull << bit) + (i / 3) * (1ull << bit / 2)
-					  + i % 3 - 1);
+			start(&models[i], (1ull << bit) + (i / 3) * (1ull << bit / 2) + i % 3 - 1);
 		check();
 		while (model_first())
 			interrupt();
@@ -502,7 +500,10 @@ static void cancel_idle(void **state)
 	assert_int_equal(hrtimer_expire(&base), 0);
 }
 
-#define FRESH(function, sentence) { sentence, function, setup, NULL, NULL }
+#define FRESH(function, sentence)                     \
+	{                                             \
+		sentence, function, setup, NULL, NULL \
+	}
 
 int main(void)
 {

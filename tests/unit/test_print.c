@@ -6,10 +6,10 @@
 
 static char buf[128];
 
-#define SAYS(expected, ...)                                   \
-	do {                                                  \
-		print_to(buf, sizeof(buf), __VA_ARGS__);      \
-		assert_string_equal(buf, expected);           \
+#define SAYS(expected, ...)                              \
+	do {                                             \
+		print_to(buf, sizeof(buf), __VA_ARGS__); \
+		assert_string_equal(buf, expected);      \
 	} while (0)
 
 static void numbers(void **state)

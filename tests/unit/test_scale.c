@@ -4,7 +4,7 @@
 
 #include "drivers/scale.h"
 
-#define NS 1000000000ull
+#define NS  1000000000ull
 #define DAY (86400 * NS)
 
 static const uint64_t rates[] = { 1000000,     999999937,   1000000000,

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What can be said of the code without running it."""
 
+import difflib
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -79,6 +81,61 @@ def test_the_stack_is_bounded(name):
     print(f"{name}: {largest[1]} bytes in {largest[0].split(':')[-1]}()")
     assert int(largest[1]) <= STACK.get(name, STACK_OF_OTHERS)
     assert {row[2] for row in rows} <= {"static", "dynamic,bounded"}
+
+
+def changed_by_clang_format(sources, limit, directory):
+    """For each source the numbers of the lines that it would have otherwise, given so many
+    columns; 0: as many as the line has."""
+    style = re.sub(r"^ColumnLimit: .*", f"ColumnLimit: {limit}",
+                   (ROOT / ".clang-format").read_text(), flags=re.M)
+    directory.mkdir()
+    (directory / "style").write_text(style)
+    copies = [directory / str(number) / path.name for number, path in enumerate(sources)]
+    for copy, path in zip(copies, sources):
+        copy.parent.mkdir()
+        shutil.copyfile(path, copy)
+    done = output("clang-format", "-i", f"--style=file:{directory / 'style'}", *copies)
+    assert done.returncode == 0, done.stderr
+    changed = {}
+    for copy, path in zip(copies, sources):
+        old, new = path.read_text().splitlines(), copy.read_text().splitlines()
+        parts = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        changed[path] = {line + 1 for what, start, end, *_ in parts if what != "equal"
+                         for line in range(start, max(end, start + 1))}
+    return changed
+
+
+def ill_formatted(sources, directory):
+    """Lines that clang-format would change whether or not it may choose where lines end."""
+    changed = changed_by_clang_format(sources, 80, directory / "80")
+    sources = [path for path in sources if changed[path]]
+    for path, lines in changed_by_clang_format(sources, 0, directory / "0").items():
+        changed[path] &= lines
+    wide = {path: {number for number, line in enumerate(path.read_text().splitlines(), 1)
+                   if len(line.expandtabs()) > 100} for path in changed}
+    return [f"{path}:{line}" for path in changed for line in sorted(changed[path] | wide[path])]
+
+
+def test_clang_format(tmp_path):
+    sources = [ROOT / path for path in
+               output("git", "ls-files", "*.[ch]", ":!host-patches").stdout.split()]
+    assert len(sources) > 90
+    assert not ill_formatted([path for path in sources if path.exists()], tmp_path)
+
+
+@pytest.mark.parametrize("line, well", [
+    ("\treturn x;", True),
+    ("\treturn x + x + x + x + x + x + x + x + x + x + x + x + x + x + x + x + x + x + x;", True),
+    ("\treturn x +\n\t       x;", True),
+    ("    return x;", False),
+    ("\treturn x ;", False),
+    ("\treturn x+x;", False),
+    ("\treturn x; /*" + " long" * 20 + " */", False),
+])
+def test_clang_format_would_see_it(tmp_path, line, well):
+    source = tmp_path / "x.c"
+    source.write_text(f"static int f(int x)\n{{\n{line}\n}}\n")
+    assert ill_formatted([source], tmp_path) == ([] if well else [f"{source}:3"])
 
 
 def test_shellcheck():

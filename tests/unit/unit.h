@@ -13,7 +13,9 @@
 #include <cmocka.h>
 
 /* A test whose name in the report is a sentence. */
-#define CHECK_THAT(function, sentence) \
-	{ sentence, function, NULL, NULL, NULL }
+#define CHECK_THAT(function, sentence)               \
+	{                                            \
+		sentence, function, NULL, NULL, NULL \
+	}
 
 #endif

@@ -27,10 +27,10 @@ static uint64_t now, orders, events, seen_next, fired_count;
 static bool seen_any;
 static void (*in_callback)(struct model *m);
 
-#define MODEL_CHECK(condition)                    \
-	do {                                      \
-		if (!(condition))                 \
-			MODEL_FAIL(#condition);   \
+#define MODEL_CHECK(condition)                  \
+	do {                                    \
+		if (!(condition))               \
+			MODEL_FAIL(#condition); \
 	} while (0)
 
 static inline uint64_t clock_now(void)
