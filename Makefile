@@ -77,6 +77,8 @@ HOSTED_NEEDS := Makefile kernel/hrtimer.c $(wildcard drivers/*.h kernel/*.h \
 
 UNIT_hrtimer   := kernel/hrtimer_check.c
 UNIT_forward   := kernel/hrtimer_check.c
+UNIT_clockevent := kernel/clockevent.c kernel/idle.c kernel/histogram.c \
+	drivers/deadline_eager.c kernel/hrtimer_check.c
 UNIT_fuzz      := tests/fuzz/fuzz_hrtimer.c kernel/hrtimer_check.c
 UNIT_cmdline   := kernel/cmdline.c kernel/print.c kernel/storm/options.c
 UNIT_print     := kernel/print.c
@@ -86,10 +88,11 @@ UNIT_deadline  := drivers/deadline_eager.c drivers/deadline_rearm.c \
 	drivers/deadline_lazy.c
 UNIT_TESTS     := $(patsubst tests/unit/test_%.c,%,$(wildcard tests/unit/test_*.c))
 
-unit: $(UNIT_TESTS:%=build/unit/test_%)
+UNIT := build/unit
+unit: $(UNIT_TESTS:%=$(UNIT)/test_%)
 
 define UNIT_RULE
-build/unit/test_$(1): tests/unit/test_$(1).c $(UNIT_$(1)) $(HOSTED_NEEDS)
+$(UNIT)/test_$(1): tests/unit/test_$(1).c $(UNIT_$(1)) $(HOSTED_NEEDS)
 	@mkdir -p $$(@D)
 	$$(call say,CC) $(CC) $(HOSTED) -o $$@ tests/unit/test_$(1).c $(UNIT_$(1)) -lcmocka
 endef

@@ -4,7 +4,7 @@
 ;
 ; ap_trampoline up to ap_trampoline_end is copied to AP_PAGE (kernel/smp.c). A
 ; start-up IPI makes the CPU begin there: real mode, CS = AP_PAGE / 16, IP = 0,
-; interrupts off, caches off (Intel SDM vol 3, table 9-1). It leaves AP_PAGE, which
+; interrupts off, caches off (Intel SDM vol 3, table 10-1). It leaves AP_PAGE, which
 ; is no code for the page tables, enters long mode as the first CPU did, and calls
 ; smp_ap_main(ap_cpu) on ap_stack. Both are set by who started it, one CPU at a time.
 ; smp_ap_main does not return.

@@ -3,7 +3,7 @@
  * TSC frequency: kvmclock first, because there the host knows what it gives us;
  * then CPUID 0x15 (crystal and ratio), the hypervisors' leaf 0x40000010 (kHz),
  * 0x16 (nominal, in MHz); last a measurement. Intel SDM vol 2, CPUID, and vol 3,
- * 18.7.3.
+ * 20.7.3 ("Determining the Processor Base Frequency").
  */
 #include "drivers/tsc.h"
 

@@ -4,7 +4,7 @@
  *
  * Segments do nothing in long mode, but the CPU wants a code segment, a TSS for
  * the stacks of #DF, #PF and NMI, and an IDT. Formats: Intel SDM vol 3, 3.4.5, 6.14.1
- * and 7.7.
+ * and 8.7.
  */
 #include "arch/x86/trap.h"
 
