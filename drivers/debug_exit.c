@@ -11,10 +11,12 @@
 #define PVPANIC_PAUSE	1
 #define NO_DEVICE	0xff
 
-void debug_pause(void)
+bool debug_pause(void)
 {
-	if (inb(PVPANIC_PORT) != NO_DEVICE)
-		outb(PVPANIC_PORT, PVPANIC_PAUSE);
+	if (inb(PVPANIC_PORT) == NO_DEVICE)
+		return false;
+	outb(PVPANIC_PORT, PVPANIC_PAUSE);
+	return true;
 }
 
 void debug_exit(enum exit_code code)

@@ -5,6 +5,8 @@
 #ifndef DRIVERS_DEBUG_EXIT_H
 #define DRIVERS_DEBUG_EXIT_H
 
+#include <stdbool.h>
+
 /* QEMU's exit status is twice the code plus one: 33, 35, 37, 39. */
 enum exit_code {
 	EXIT_SUCCESS_CODE = 0x10,
@@ -16,9 +18,10 @@ enum exit_code {
 /*
  * Where there is QEMU's pvpanic device, has it pause the machine; whoever paused it lets
  * it go on, and this returns. QEMU calls that a panic: it is the one device by which a guest
- * can tell QEMU's client that its counters may be looked at. Any context.
+ * can tell QEMU's client that its counters, and its memory, may be looked at. False where
+ * there is none. Any context.
  */
-void debug_pause(void);
+bool debug_pause(void);
 
 /*
  * Has the device end QEMU. Returns where there is no such device: the caller

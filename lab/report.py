@@ -304,9 +304,10 @@ def timelines(trace, base):
         workload, _, mode = row["run"].partition("/")
         first.setdefault(row["run"], row.get("number"))     # of repetitions
         if mode in base.get(workload, {}) and row.get("number") == first[row["run"]]:
-            parts.setdefault((row["run"], row["cpu"]), []).append(row)
+            rows = parts.setdefault((row["run"], row["cpu"]), [])
+            if len(rows) < 2 * EVENTS and (row["source"] == "guest" or row["event"] in plot.LANES):
+                rows.append(row)    # they come in order: the first of a trace that may be long
     for (run, cpu), rows in list(parts.items())[:TIMELINES]:
-        rows = [row for row in rows if row["source"] == "guest" or row["event"] in plot.LANES]
         rows = sorted(rows, key=lambda row: row["ns"])[:EVENTS]
         workload, _, mode = run.partition("/")
         yield (f"time-{run.replace('/', '-')}-{cpu}", f"{run}, vCPU {cpu}", plot.timeline(rows),
@@ -375,11 +376,12 @@ def section(heading, text, figures, pictures, extra=""):
 
 
 def parsed_trace(lines):
+    """The rows that are of a vCPU."""
     try:
-        rows = [json.loads(line) for line in lines if line.strip()]
-        for row in rows:
+        for row in map(json.loads, filter(str.strip, lines)):
             row["run"].partition, (row["cpu"] or 0) + 0, row["ns"] + 0, row["event"], row["source"]
-        return [row for row in rows if row["cpu"] is not None]      # null: of no vCPU
+            if row["cpu"] is not None:
+                yield row
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Fail(f"the trace has a bad line: {error!r}") from None
 

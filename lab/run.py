@@ -183,10 +183,10 @@ def keep(options, serial, complete):
     if not rows:
         return True
     system.write_atomically(RESULTS, results.as_text(rows))
-    trace = watch.TRACE.read_text().splitlines() if watch.TRACE.is_file() else []
     where = ""
     try:
-        page = report.write(rows, REPORT, options.words, trace)
+        with open(watch.TRACE if watch.TRACE.is_file() else os.devnull, encoding="utf-8") as trace:
+            page = report.write(rows, REPORT, options.words, trace)
         where = f", report in {page.relative_to(ROOT)}"
     except Fail as fail:
         ui.say(str(fail))
@@ -234,6 +234,11 @@ def storm(options):
     finally:
         serial.finish()
         errors.finish()
-        watch.write_trace(serial.watched)
+        try:
+            watch.write_trace(serial.watched)
+        except Fail as fail:
+            if complete:
+                raise
+            ui.say(f"no trace: {fail}")
         reported = keep(options, serial, complete)
     return code if reported else code or 1

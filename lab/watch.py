@@ -5,8 +5,11 @@ begin with @, but for the guest's own totals, which are JSON. @guest begins each
 
 Two things are made of it: build/trace.jsonl, and the cross-check of all counts."""
 
+import base64
 import json
 import re
+import struct
+import zlib
 
 from lab import system, ui
 from lab.system import BUILD, ROOT
@@ -15,6 +18,12 @@ SCRIPT = ROOT / "lab" / "watch.sh"
 TRACE = BUILD / "trace.jsonl"
 TOTAL = '{"total":'
 ROW = '{"workload":'
+
+# kernel/trace.c: struct event, enum trace_kind
+RECORD = struct.Struct("<5Q")
+KINDS = ("enable", "disable", "set", "cancel", "defer", "commit", "interrupt", "pending", "armed",
+         "host", "write", "msr", "halt", "wake")
+TRACE_MAX = 400000
 
 # After a CPU has read its totals it halts, or prints; and the host has interrupts of its own.
 MAY_GROW = ("halt", "io", "external_interrupt")
@@ -35,8 +44,22 @@ def is_ours(line):
 def command(argv, words):
     """The command that runs a guest's QEMU in the emulated host under watch; words: the
     storm's options, of which trace= has the host traced too."""
-    given = [word.partition("=")[2] for word in words if word.startswith("trace=")]
-    return ["/bin/sh", SCRIPT, "yes" if given and given[-1].strip("0") else "no", *argv]
+    given = {name: int(value) for name, _, value in (word.partition("=") for word in words)
+             if name in ("trace", "cpus") and value.isdecimal()}
+    where = "no"
+    if given.get("trace"):
+        events = min(given["trace"] * given.get("cpus", 2), TRACE_MAX)
+        where = f"{pool(argv[argv.index('-kernel') + 1])}:{events * RECORD.size}"
+    return ["/bin/sh", SCRIPT, where, *argv]
+
+
+def pool(image):
+    """Where in its memory a guest keeps its events."""
+    status, symbols = system.call(["nm", image])
+    found = re.search(r"^([0-9a-f]+) . trace_pool$", symbols, re.M)
+    if status or not found:
+        raise ui.Fail(f"{image} has no trace_pool: is it a guest image?")
+    return int(found[1], 16)
 
 
 class Log:
@@ -47,6 +70,11 @@ class Log:
 
     def after(self, mark):
         return [line[len(mark):] for line in self.lines if line.startswith(mark)]
+
+    def at_the_end(self, mark):
+        """The same, but only what was said when the guest stood still for the last time."""
+        pauses = [number for number, line in enumerate(self.lines) if line == "@pause"]
+        return Log(self.lines[pauses[-1] if pauses else 0:]).after(mark)
 
     def totals(self):
         """What the guest has from the hypercall at its end, a row a CPU."""
@@ -64,7 +92,7 @@ class Log:
 
     def tracepoints(self):
         """KVM's tracepoints, counted in the kernel, as counters of all vCPUs together."""
-        exits, msrs = self.after("@exits "), self.after("@msrs ")
+        exits, msrs = self.at_the_end("@exits "), self.at_the_end("@msrs ")
         by_reason = {int(match[1], 0): int(match[2]) for match in
                      map(re.compile(r"\{ exit_reason: *(\w+) *\} hitcount: *(\d+)").search, exits)
                      if match}
@@ -160,18 +188,30 @@ class Clock:
 
 
 def guest_runs(lines):
-    """The guest's events: a list of (name, hertz, [event, ...]), a run each."""
-    runs = []
-    events = None
+    """The guest's events: a list of (name, hertz, [event, ...]), a run each. They come as
+    text, or before their heads as they lie in the guest's memory. "full" is where a CPU's
+    were as many as there was room for."""
+    runs, packed, memory = [], [], b""
     for line in lines:
-        if line.startswith("@ "):
-            name, cpu, _count, _missed, base, hertz = line[2:].split()
+        if line.startswith("@m "):
+            packed.append(line[3:])
+        elif line == "@saved":
+            memory = unpacked("".join(packed))
+            packed = []
+        elif line.startswith("@ "):
+            name, cpu, count, missed, base, hertz, place = line[2:].split()
             if cpu == "0":
                 runs.append((name, int(hertz), []))
             events = runs[-1][2]
             base, cpu = int(base, 16), int(cpu)
             before = {"tsc": base, "armed_tsc": None, "pending_tsc": None, "value": 0}
-        elif events is not None and re.match(r"@[0-9a-f]+ ", line):
+            left = int(count)
+            if memory:
+                events.extend(recorded(memory, cpu, int(place), left))
+                left = 0
+            if missed != "0" and not left:
+                events.append({**events[-1], "event": "full", "value": int(missed)})
+        elif runs and re.match(r"@[0-9a-f]+ ", line):
             delta, kind, armed, pending, value = line[1:].split()
             plain = kind in ("host", "msr")
             event = {"source": "guest", "cpu": cpu, "event": kind,
@@ -181,7 +221,27 @@ def guest_runs(lines):
                      "value": moment(value, before["value"], 0 if plain else base) or 0}
             before = event
             events.append(event)
+            left -= 1
+            if missed != "0" and not left:
+                events.append({**event, "event": "full", "value": int(missed)})
     return runs
+
+
+def unpacked(text):
+    try:
+        return zlib.decompress(base64.b64decode(text), 31)
+    except (ValueError, zlib.error) as error:
+        raise ui.Fail(f"what the guest wrote down did not arrive whole: {error}") from None
+
+
+def recorded(memory, cpu, place, count):
+    """A CPU's events out of the guest's memory."""
+    records = memory[place * RECORD.size:(place + count) * RECORD.size]
+    if len(records) != count * RECORD.size:
+        raise ui.Fail(f"CPU {cpu} wrote down {count} events; not all are in its memory")
+    for tsc, armed, pending, value, kind in RECORD.iter_unpack(records):
+        yield {"source": "guest", "cpu": cpu, "event": KINDS[kind & 0xff], "tsc": tsc,
+               "armed_tsc": armed or None, "pending_tsc": pending or None, "value": value}
 
 
 def moment(text, before, base):
@@ -191,13 +251,19 @@ def moment(text, before, base):
     return before if text == "=" else (base + int(text, 16)) % 2**64
 
 
-HOST_LINE = re.compile(r"^ *\S.*-(?P<task>\d+) +\[\d+\] \S+ +(?P<tsc>\d+): (?P<event>kvm_\w+): *"
-                       r"(?P<text>.*)$")
+HOST_LINE = re.compile(r"^ *\S.*-(?P<task>\d+) +\[(?P<ring>\d+)\] \S+ +(?P<tsc>\d+):"
+                       r" (?P<event>(?:kvm|hrtimer)_\w+): *(?P<text>.*)$")
+
+
+NOBODYS = {"source": "host", "cpu": None, "armed_tsc": None, "pending_tsc": None}
+
+# What was written; to the area, its first word.
+VALUE = re.compile(r"(?:msr_write \w+ = |.* value=|.* armed=|.* expires=)(0x[0-9a-f]+|\d+)")
 
 
 def host_events(log):
     """The host's events, in the guest's time; those of threads that never run a vCPU have no
-    CPU."""
+    CPU. A timer's expiry, which comes in any thread, is its vCPU's."""
     offsets, scales = {}, {}
     for line in log.after("@offset "):
         cpu, offset, *scale = line.split()
@@ -212,29 +278,46 @@ def host_events(log):
         vcpu = re.match(r"vcpu (\d+)", match["text"])
         if match["event"] in ("kvm_exit", "kvm_entry") and vcpu:
             vcpus[match["task"]] = int(vcpu[1])
-    events = []
+    events, timers = [], {}
     for match in found:
         cpu = vcpus.get(match["task"])
+        timer = re.match(r"hrtimer=(\w+)", match["text"])
+        if timer and match["event"] == "hrtimer_start" and cpu is not None:
+            timers[timer[1]] = cpu
+        elif timer:
+            cpu = timers.get(timer[1])
         at = cpu if cpu is not None else 0
-        value = re.match(r"msr_write \w+ = (0x[0-9a-f]+|0)", match["text"])
+        value = VALUE.match(match["text"])
         tsc = int(match["tsc"])
         # A factor of exactly 1 must not cost the low bits of a 64-bit number.
         scaled = tsc if scales[at] == 1 else int(tsc * scales[at])
         events.append({"source": "host", "cpu": cpu, "event": match["event"],
                        "tsc": (scaled + offsets[at]) % 2**64, "armed_tsc": None,
-                       "pending_tsc": None, "value": int(value[1], 16) if value else None,
+                       "pending_tsc": None, "value": int(value[1], 0) if value else None,
                        "text": match["text"].strip()})
+    whole = {ring for ring, lost in enumerate(losses(log)) if lost}
+    ends = {int(match["ring"]): at for at, match in enumerate(found) if int(match["ring"]) in whole}
+    if ends:        # what comes after the end of the first ring that was full has gaps
+        at = min(ends.values())
+        events.insert(at + 1, {**NOBODYS, "event": "full", "tsc": events[at]["tsc"],
+                               "value": sum(losses(log))})
     return events
 
 
 def trace(lines):
     """All events of all runs of all guests, ready to be written, a dict each, in the order of
-    time within a run; events of one CPU of the guest in the order of its program."""
+    time within a run; events of one CPU of the guest in the order of its program. Each run has
+    one more at its end, which says that it is complete, or what of it is missing."""
     number = 0
     for guest in guests(lines):
-        runs = guest_runs(guest)
-        yield from trace_of(runs, host_events(Log(guest)), number)
+        runs, log = guest_runs(guest), Log(guest)
+        yield from trace_of(runs, host_events(log), number)
         number += len(runs)
+
+
+def losses(log):
+    """The host's events that there was no room for, of each of its CPUs."""
+    return [int(line.rpartition(" ")[2]) for line in log.after("@ring ")]
 
 
 def trace_of(runs, seen, number):
@@ -244,8 +327,10 @@ def trace_of(runs, seen, number):
             continue
         first, last = (pick(event["tsc"] for event in events) for pick in (min, max))
         clock = Clock(first, hertz)
-        here = [event for event in seen if first <= event["tsc"] <= last]
-        for event in sorted(events + here, key=lambda event: event["tsc"]):  # a stable sort
+        here = [event for event in seen if event["tsc"] <= last and
+                (event["tsc"] >= first or event["event"] == "full")]
+        end = {**NOBODYS, "event": "end", "tsc": last, "value": len(events) + len(here)}
+        for event in (*sorted(events + here, key=lambda event: event["tsc"]), end):  # stable
             yield {"run": name, "number": number, "source": event["source"], "cpu": event["cpu"],
                    "ns": clock.ns(event["tsc"]), "event": event["event"],
                    "armed": clock.ns(event["armed_tsc"]),
@@ -257,9 +342,15 @@ def trace_of(runs, seen, number):
 
 def write_trace(lines):
     """build/trace.jsonl, where anything was traced. docs/results.md says what is in it."""
-    missing = sum(int(line.rpartition(" ")[2]) for line in Log(lines).after("@ring "))
-    if missing:
-        ui.say(f"the last {missing:,} events of the host did not fit, and are not in the trace")
-    text = "".join(json.dumps(event) + "\n" for event in trace(lines))
-    if text:
-        system.write_atomically(TRACE, text)
+    lost = sum(losses(Log(lines)))
+    if lost:
+        ui.say(f"the last {lost:,} events of the host did not fit, and are not in the trace")
+    part = TRACE.with_suffix(".part")
+    count = 0
+    with open(part, "w", encoding="utf-8") as file:
+        for count, event in enumerate(trace(lines), 1):
+            file.write(json.dumps(event) + "\n")
+    if count:
+        part.replace(TRACE)
+    else:
+        part.unlink()
