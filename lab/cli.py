@@ -104,6 +104,12 @@ def parser():
                                  " to save, checked against results files")
     claims.add_argument("files", nargs="+", metavar="FILE.jsonl")
 
+    conform = commands.add_parser("conform", allow_abbrev=False, help="what guest and host have"
+                                  " traced (./sloth run trace=N), replayed against the rules of the"
+                                  " protocol's model")
+    conform.add_argument("files", nargs="*", metavar="TRACE.jsonl", help="(default"
+                         " build/trace.jsonl)")
+
     linux = commands.add_parser("linux", allow_abbrev=False, help="a Debian Linux as the guest on"
                                 " the patched host, eager and lazy by turns: exits per transaction")
     kernel(linux)
@@ -143,6 +149,11 @@ def parser():
     commands.add_parser("host-package", allow_abbrev=False, help="make the Debian package that"
                         " puts the patched KVM on a real host (DKMS), and print its path")
     return top
+
+
+def command_conform(options):
+    from lab import conform
+    return conform.command(options)
 
 
 def command_claims(options):
@@ -244,7 +255,7 @@ def main(words):
             return 100 + with_bochs + 2 * ("debug-host" in extras)
         commands = {"run": command_run, "host": command_host, "test": command_test,
                     "bench": command_bench, "compare": command_compare,
-                    "claims": command_claims, "linux": command_linux,
+                    "claims": command_claims, "conform": command_conform, "linux": command_linux,
                     "build-modules": command_build_modules,
                     "host-package": command_host_package}
         return commands[options.command](options)

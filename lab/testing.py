@@ -8,7 +8,7 @@ from lab.system import ROOT
 
 # Of tests/host, those that boot no host without an option of their own.
 WITHOUT_BOOT = ("test_lab.py", "test_report.py", "test_watch.py", "test_claims.py",
-                "test_bochs.py", "test_debug_host.py", "test_linux_lazy.py")
+                "test_bochs.py", "test_debug_host.py", "test_conform.py", "test_linux_lazy.py")
 
 # Options of ./sloth test and of pytest: the tests that bear the mark of that name (with _
 # for -) are left out without it, as they take minutes or need more. One line each.
@@ -19,6 +19,7 @@ EXTRAS = {
     "kvm-selftests": "Linux' own KVM selftests, patched beside stock (10 to 30 minutes)",
     "soak": "an hour of storms on four CPUs, with another seed each time",
     "faults": "a thousand of each fault that a VMM can make, not a few (hours)",
+    "conform": "guests and hosts broken on purpose, for ./sloth conform to notice (half an hour)",
     "linux-lazy": "a Debian Linux guest that uses the protocol (ten minutes a kernel)",
     "model": "the protocol's model with all that can happen to it (three minutes, 2 GB)",
     "linux-guest": "a Debian Linux guest, patched beside stock (10 to 30 minutes)",

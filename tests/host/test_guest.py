@@ -3,6 +3,7 @@
 
 One boot of the host runs all guests; each test looks at what one of them said."""
 
+import json
 import re
 import shlex
 import statistics
@@ -10,7 +11,7 @@ import statistics
 import pytest
 
 from conftest import KERNELS
-from lab import results, run, watch
+from lab import conform, results, run, watch
 
 EXPIRE = [f"expire{n}" for n in range(1, 6)]
 
@@ -350,6 +351,39 @@ def test_guest_and_host_trace_the_same_writes_and_halts(guest):
             halts += any("reason hlt" in seen["text"] for seen in follows(events, at))
     assert writes["tcp_rr/eager"] >= 2 * 20 and halts >= 2 * 20
     assert writes["sleep/lazy"] <= 10
+
+
+def replayed(events, tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    return conform.replay(path)
+
+
+def test_a_real_run_conforms_to_the_model(guest, tmp_path):
+    one = replayed(watch.trace(guest("traced").serial.watched), tmp_path)
+    assert one.broken is None, one.broken
+    assert one.counts["runs"] == 4 and one.counts["guest"] > 500 and one.counts["host"] > 1000
+    assert min(one.taken[rule] for rule in (
+        "lazy_defer", "lazy_commit", "kick: interrupt", "publish", "sync: set", "halt: sync",
+        "resume", "check_timer")) >= 2, one.taken
+
+
+@pytest.mark.parametrize("event, rules", [
+    ("kvm_set_deadline", ("sync", "start_timer", "set_deadline")),
+    ("kvm_apic_accept_irq", ("kick", "publish")),
+    ("kvm_area_read", ("halt: sync", "kick", "resume", "park", "set_deadline")),
+    ("kvm_area_write", ("publish", "resume", "load_host", "mine")),
+    ("pending", ("store_pending", "lazy_set", "lazy_defer", "lazy_cancel")),
+    ("host", ("lazy_defer",)), ("kvm_msr", ("vmexit(wrmsr)", "set_deadline"))])
+def test_a_step_that_is_missing_in_a_real_run_is_noticed(guest, tmp_path, event, rules):
+    """Each in turn, of those in the middle of a lazy run."""
+    events = list(watch.trace(guest("traced").serial.watched))
+    lazy = [at for at, one in enumerate(events) if one["run"] == "sleep/lazy"
+            and one["event"] == event and "vec 65" not in one.get("text", "")
+            and (event != "kvm_msr" or " 6e0 " in one["text"])]
+    for at in lazy[:1] if event == "kvm_msr" else lazy[3:6]:
+        one = replayed(events[:at] + events[at + 1:], tmp_path)
+        assert one.broken and one.broken[0].rule in rules, (events[at], one.broken)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
