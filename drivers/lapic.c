@@ -6,6 +6,7 @@
 #include "drivers/lapic.h"
 
 #include "arch/x86/trap.h"
+#include "drivers/lapic_faults.h"
 #include "drivers/scale.h"
 #include "drivers/tsc.h"
 
@@ -21,6 +22,8 @@
 #define REG_TPR		  0x080
 #define REG_EOI		  0x0b0
 #define REG_SPURIOUS	  0x0f0
+#define REG_ISR		  0x100 /* and seven more */
+#define REG_IRR		  0x200
 #define REG_ESR		  0x280
 #define REG_ICR		  0x300
 #define REG_ICR_HIGH	  0x310
@@ -34,6 +37,7 @@
 
 #define SPURIOUS_ENABLE	 (1u << 8)
 #define LVT_MASKED	 (1u << 16)
+#define LVT_PERIODIC	 (1u << 17)
 #define LVT_TSC_DEADLINE (2u << 17)
 #define ICR_NMI		 (4u << 8)
 #define ICR_INIT	 (5u << 8)
@@ -216,4 +220,48 @@ void lapic_oneshot(uint64_t deadline)
 		ticks += scale_apply(to_ticks, deadline - now);
 	reg_write(REG_INITIAL_COUNT,
 		  ticks < LARGEST_COUNT ? (uint32_t)ticks : LARGEST_COUNT);
+}
+
+void lapic_timer_mask(bool masked)
+{
+	reg_write(REG_LVT_TIMER, (lapic.tsc_deadline ? LVT_TSC_DEADLINE : 0) |
+					 (masked ? LVT_MASKED : 0) | VECTOR_TIMER);
+}
+
+void lapic_timer_other_mode(uint32_t ticks)
+{
+	reg_write(REG_LVT_TIMER, (lapic.tsc_deadline ? 0 : LVT_PERIODIC) | VECTOR_TIMER);
+	reg_write(REG_DIVIDE, DIVIDE_BY_1);
+	reg_write(REG_INITIAL_COUNT, ticks);
+}
+
+void lapic_timer_usual_mode(void)
+{
+	reg_write(REG_INITIAL_COUNT, 0);
+	timer_on();
+}
+
+void lapic_software_enable(bool on)
+{
+	reg_write(REG_SPURIOUS, (on ? SPURIOUS_ENABLE : 0) | VECTOR_SPURIOUS);
+	if (!on)
+		return;
+	reg_write(REG_LVT_ERROR, VECTOR_ERROR);
+	timer_on();
+}
+
+/* 32 vectors to a register, which are 16 bytes apart. */
+static bool vector_bit(unsigned int reg, unsigned int vector)
+{
+	return reg_read(reg + vector / 32 * 16) >> vector % 32 & 1;
+}
+
+bool lapic_requested(unsigned int vector)
+{
+	return vector_bit(REG_IRR, vector);
+}
+
+bool lapic_in_service(unsigned int vector)
+{
+	return vector_bit(REG_ISR, vector);
 }

@@ -102,7 +102,7 @@ static unsigned int all_names(const struct cmdline_option *o)
 
 	for (int i = 0; o->names[i]; i++)
 		bits |= 1u << i;
-	return bits;
+	return o->max ? (unsigned int)o->max : bits;
 }
 
 /* Splits at the first `separator`; the rest is empty where there is none. */

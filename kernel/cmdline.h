@@ -25,7 +25,7 @@ struct cmdline_option {
 	size_t offset;		  /* of the field in the target */
 	const char *what;	  /* CHOICE and LIST: one of them is called so */
 	const char *const *names; /* of these, NULL at the end */
-	uint64_t min, max;	  /* NUMBER and DURATION (ns) */
+	uint64_t min, max;	  /* NUMBER and DURATION (ns); LIST: max is "all", 0: each */
 };
 
 /* One reading of a command line. Set options, count, target; the rest 0. */

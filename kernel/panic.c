@@ -68,6 +68,11 @@ _Noreturn void panic(const char *format, ...)
 	machine_end(EXIT_PANIC_CODE);
 }
 
+bool panic_has_begun(void)
+{
+	return panicking;
+}
+
 static uint64_t read_cr2(void)
 {
 	uint64_t value;

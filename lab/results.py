@@ -22,9 +22,11 @@ def is_count(value):
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-# What older files lack, and what the lab adds: which of repeated runs, and what was swept.
+# What older files lack, what only the workload "faults" has, and what the lab adds: which of
+# repeated runs, and what was swept.
 OPTIONAL = {"timeout_ns": is_count, "repeat": is_count,
-            "sweep": lambda value: isinstance(value, str)}
+            "sweep": lambda value: isinstance(value, str),
+            "faults": lambda value: isinstance(value, dict) and all(map(is_count, value.values()))}
 
 
 def problem(row):

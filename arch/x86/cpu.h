@@ -14,6 +14,7 @@
 
 /* Numbers from the Intel SDM vol 4, table 2-2. */
 #define MSR_APIC_BASE	 0x0000001b
+#define MSR_TSC_ADJUST	 0x0000003b
 #define MSR_TSC_DEADLINE 0x000006e0
 #define MSR_X2APIC	 0x00000800
 #define MSR_GS_BASE	 0xc0000101

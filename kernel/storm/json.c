@@ -38,6 +38,15 @@ static void print_counts(const struct counts *c)
 	print("}");
 }
 
+/* Only of the workload that makes them. */
+static void print_troubles(const struct storm_result *r)
+{
+	print(", \"faults\": {");
+	for (unsigned int i = 0; i < TROUBLES; i++)
+		print("\"%s\": %lu, ", storm_trouble_names[i], r->troubles[i]);
+	print("\"wrong\": %lu}", r->wrong);
+}
+
 void storm_json(const struct storm_result *r, const char *host)
 {
 	print("{\"workload\": \"%s\", \"mode\": \"%s\", \"host\": \"%s\"",
@@ -53,6 +62,8 @@ void storm_json(const struct storm_result *r, const char *host)
 	      "\"cancelled\": %lu, \"pending\": %lu}",
 	      r->wakeups, r->counts.armed, r->counts.fired, r->counts.cancelled,
 	      r->counts.pending);
+	if (r->workload == &storm_faults)
+		print_troubles(r);
 	print_quantiles("late_ns", &r->late_ns);
 	print_quantiles("set_cycles", &r->set_cycles);
 	print_counts(&r->exits);

@@ -11,8 +11,12 @@
 
 const char *const storm_workload_names[] = { "sleep", "rearm", "expire",
 					     "cancel", "idle", "tcp_rr",
-					     "mixed", "earlier", NULL };
+					     "mixed", "earlier", "faults", NULL };
 const char *const storm_mode_names[] = { "eager", "rearm", "lazy", NULL };
+const char *const storm_trouble_names[] = { "nmi",     "spurious", "timer",
+					    "tsc",     "mask",	   "apic",
+					    "oneshot", "feature",  "area",
+					    NULL };
 static const char *const orders[] = { "first", "random", NULL };
 static const char *const faults[] = { "none", "panic", "exception", "hang",
 				      "lost", "early", "forgotten", "text",
@@ -25,8 +29,10 @@ static const char *const ends[] = { "exit", "halt", NULL };
 
 static const struct cmdline_option table[] = {
 	{ "storm", CMDLINE_LIST, FIELD(workloads), "workload",
-	  storm_workload_names, 0, 0 },
+	  storm_workload_names, 0, STORM_ALL },
 	{ "mode", CMDLINE_LIST, FIELD(modes), "mode", storm_mode_names,
+	  0, 0 },
+	{ "faults", CMDLINE_LIST, FIELD(troubles), "fault", storm_trouble_names,
 	  0, 0 },
 	{ "ops", CMDLINE_NUMBER, FIELD(ops), NULL, NULL, 1, STORM_MAX_OPS },
 	{ "timers", CMDLINE_NUMBER, FIELD(timers), NULL, NULL, 1,
@@ -50,7 +56,8 @@ static const struct cmdline_option table[] = {
 void storm_options_begin(struct storm_options *options, struct cmdline *c)
 {
 	*options = (struct storm_options){
-		.workloads = (1u << STORM_WORKLOADS) - 1,
+		.workloads = STORM_ALL,
+		.troubles = (1u << TROUBLES) - 1,
 		.modes = (1u << STORM_MODES) - 1,
 		.tick = STORM_OWN,
 		.seed = 1,

@@ -26,13 +26,30 @@ enum storm_workload_index {
 	STORM_TCP_RR,
 	STORM_MIXED,
 	STORM_EARLIER,
+	STORM_FAULTS, /* only where it is named: storm=all is without it */
 	STORM_WORKLOADS
 };
+#define STORM_ALL ((1u << STORM_FAULTS) - 1)
 enum storm_mode_index { STORM_EAGER, STORM_REARM_MODE, STORM_LAZY };
 #define STORM_MODES 3
 
+/* What the workload "faults" does to its timers; see faults.c. Bit numbers, too. */
+enum storm_trouble {
+	TROUBLE_NMI,
+	TROUBLE_SPURIOUS,
+	TROUBLE_TIMER,
+	TROUBLE_TSC,
+	TROUBLE_MASK,
+	TROUBLE_APIC,
+	TROUBLE_ONESHOT,
+	TROUBLE_FEATURE,
+	TROUBLE_AREA,
+	TROUBLES
+};
+
 /* Their names, as on the command line; NULL ends the list. */
 extern const char *const storm_workload_names[], *const storm_mode_names[];
+extern const char *const storm_trouble_names[];
 
 enum storm_order { STORM_ORDER_FIRST, STORM_ORDER_RANDOM };
 enum storm_switch { STORM_ON, STORM_OFF };
@@ -55,6 +72,7 @@ enum storm_fault {
 
 struct storm_options {
 	unsigned int workloads, modes; /* a bit each */
+	unsigned int troubles;	       /* the same, for the workload "faults" */
 	uint64_t ops, timers, timeout; /* 0: the workload's own; timeout in ns */
 	uint64_t slack;		       /* ns: how much later than due expire's timers may fire */
 	uint64_t tick;		       /* ns: period of idle's and tcp_rr's tick, 0: none */

@@ -25,6 +25,7 @@ static const struct storm_workload *const workloads[STORM_WORKLOADS] = {
 	[STORM_TCP_RR] = &storm_tcp_rr,
 	[STORM_MIXED] = &storm_mixed,
 	[STORM_EARLIER] = &storm_earlier,
+	[STORM_FAULTS] = &storm_faults,
 };
 
 static const struct deadline_ops *const modes[STORM_MODES] = {
@@ -131,6 +132,9 @@ static void add(struct storm_run *sum, const struct storm_run *part)
 	s->spurious += p->spurious;
 	s->lost += p->lost;
 	s->early += p->early;
+	s->wrong += p->wrong;
+	for (unsigned int i = 0; i < TROUBLES; i++)
+		s->troubles[i] += p->troubles[i];
 	s->wakeups += p->wakeups;
 	s->counts.armed += p->counts.armed;
 	s->counts.fired += p->counts.fired;
@@ -163,7 +167,7 @@ static struct storm_quantiles quantiles(const struct histogram *h,
 static void judge(const struct storm_result *r)
 {
 	verdict.runs++;
-	if (!r->lost && !r->early && storm_adds_up(r))
+	if (!r->lost && !r->early && !r->wrong && storm_adds_up(r))
 		return;
 	if (verdict.failed++ == 0)
 		verdict.first = *r;
@@ -268,6 +272,8 @@ static enum exit_code print_verdict(void)
 	print("sloth: FAILED: %u of %u runs, first %s/%s: %lu lost, %lu early",
 	      verdict.failed, verdict.runs, r->workload->name, r->mode->name,
 	      r->lost, r->early);
+	if (r->wrong)
+		print(", %lu wrong", r->wrong);
 	if (!storm_adds_up(r))
 		print(", %lu armed, but %lu fired, %lu cancelled, %lu pending",
 		      r->counts.armed, r->counts.fired, r->counts.cancelled,

@@ -61,8 +61,10 @@ struct storm_result {
 	uint64_t timers; /* of each CPU */
 	uint64_t timeout_ns, seed;
 	uint64_t ns, msr_writes, interrupts, spurious;
-	uint64_t wakeups;     /* from HLT */
-	uint64_t lost, early; /* of the whole run, as what follows */
+	uint64_t wakeups;	     /* from HLT */
+	uint64_t lost, early;	     /* of the whole run, as what follows */
+	uint64_t troubles[TROUBLES]; /* faults: how many of each */
+	uint64_t wrong;		     /* faults: what must not happen meanwhile, and did */
 	struct storm_counts counts;
 	struct storm_quantiles late_ns, set_cycles;
 	struct counts exits;
@@ -88,7 +90,8 @@ struct storm_run {
 
 /* One file each. */
 extern const struct storm_workload storm_sleep, storm_rearm, storm_expire,
-	storm_cancel, storm_earlier, storm_idle, storm_tcp_rr, storm_mixed;
+	storm_cancel, storm_earlier, storm_idle, storm_tcp_rr, storm_mixed,
+	storm_faults;
 
 /* run.c: this CPU's part of the run. Callbacks find it here. */
 struct storm_run *storm_this_run(void);

@@ -181,6 +181,26 @@ static const struct {
 	{ "run time, ms", run_time, 1 },
 };
 
+/* Of the workload that makes them: those that it has made. */
+static void trouble_rows_print(const struct storm_result *results, unsigned int count)
+{
+	char label[40];
+
+	for (unsigned int kind = 0; kind < TROUBLES; kind++) {
+		uint64_t all = 0;
+
+		for (unsigned int i = 0; i < count; i++)
+			all += results[i].troubles[kind];
+		if (!all)
+			continue;
+		print_to(label, sizeof(label), "fault %s", storm_trouble_names[kind]);
+		print_label(label);
+		for (unsigned int i = 0; i < count; i++)
+			print("%'*lu", column_end(results, i), results[i].troubles[kind]);
+		print("\n");
+	}
+}
+
 static void print_head(const struct storm_result *results, unsigned int count)
 {
 	const struct storm_result *r = results;
@@ -219,4 +239,5 @@ void storm_table(const struct storm_result *results, unsigned int count)
 				  plain_rows[i].value, plain_rows[i].decimals);
 		else
 			print("%s\n", plain_rows[i].label);
+	trouble_rows_print(results, count);
 }

@@ -209,7 +209,7 @@ def test_extreme_options_run(options):
 
 @pytest.mark.parametrize("options, named", [
     ("storm=foo", "'foo' in storm=foo (valid: sleep, rearm, expire, cancel, idle,"
-     " tcp_rr, mixed, earlier, all)"),
+     " tcp_rr, mixed, earlier, faults, all)"),
     ("mode=fast", "'fast'"),
     ("ops=0", "ops=0 is too small"),
     ("timers=0", "timers=0 is too small"),
@@ -336,6 +336,34 @@ def test_on_many_cpus_each_does_its_share(cpus):
     # What one CPU writes once an operation, all of them do: the parts are added up.
     assert runs["earlier"]["msr_writes"] >= runs["earlier"]["ops"]
     assert runs["sleep"]["interrupts"] >= runs["sleep"]["ops"]
+
+
+KINDS = ("nmi", "spurious", "timer", "tsc", "mask", "apic", "oneshot", "feature", "area")
+
+
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_faults_lose_no_timer(cpus):
+    """This machine has no TSC_ADJUST, and no lazy deadline whose area could move."""
+    status, output = boot(f"storm=faults ops=280 timeout=2ms cpus={cpus}", "-smp", str(cpus))
+    assert status == SUCCESS, output
+    assert output.count("fault tsc left out") == output.count("fault area left out") == 2
+    for run in runs_of(output):
+        assert (run["lost"], run["early"]) == (0, 0)
+        made = run["faults"]
+        assert list(made) == [*KINDS, "wrong"]
+        assert made["tsc"] == made["area"] == made["wrong"] == 0
+        for kind in ("timer", "mask", "apic", "oneshot", "feature"):
+            assert made[kind] == 40, made
+        # NMIs that come at once may be one, and an APIC that is off takes no interrupt.
+        assert 20 <= made["nmi"] <= 40 and 20 <= made["spurious"] <= 40, made
+
+
+def test_one_kind_of_fault():
+    status, output = boot("storm=faults faults=nmi mode=eager ops=50")
+    assert status == SUCCESS, output
+    run, = runs_of(output)
+    assert {kind: count for kind, count in run["faults"].items() if count} == {"nmi": 50}
+    assert re.search(r"^  fault nmi +50$", output, re.MULTILINE), output
 
 
 def test_more_cpus_than_there_are_is_an_error():

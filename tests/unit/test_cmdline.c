@@ -30,7 +30,7 @@ static int parse(const char *line)
 		assert_null(strchr(c.error, '\n'));     \
 	} while (0)
 
-#define ALL ((1 << STORM_WORKLOADS) - 1)
+#define ALL STORM_ALL
 
 static void defaults(void **state)
 {
@@ -127,8 +127,8 @@ static void names(void **state)
 {
 	(void)state;
 	REFUSES("storm=foo", "sloth: unknown workload 'foo' in storm=foo "
-			     "(valid: sleep, rearm, expire, cancel, idle, tcp_rr, mixed, "
-			     "earlier, all)");
+			     "(valid: sleep, rearm, expire, cancel, idle, tcp_rr, mixed, earlier, "
+			     "faults, all)");
 	REFUSES("mode=eager,fast", "sloth: unknown mode 'fast' in "
 				   "mode=eager,fast (valid: eager, rearm, lazy, all)");
 	REFUSES("order=last",
@@ -141,6 +141,13 @@ static void names(void **state)
 	assert_int_equal(parse("storm=all mode=all"), 0);
 	assert_int_equal(o.workloads, ALL);
 	assert_int_equal(o.modes, 7);
+	assert_int_equal(parse("storm=faults"), 0);
+	assert_int_equal(o.workloads, 1 << STORM_FAULTS);
+	assert_int_equal(o.troubles, (1 << TROUBLES) - 1);
+	assert_int_equal(parse("storm=all,faults faults=nmi,area"), 0);
+	assert_int_equal(o.workloads, ALL | 1 << STORM_FAULTS);
+	assert_int_equal(o.troubles, 1 << TROUBLE_NMI | 1 << TROUBLE_AREA);
+	REFUSES_NAMING("faults=nmis", "unknown fault 'nmis' in faults=nmis (valid: nmi, ");
 }
 
 static void words(void **state)
@@ -167,7 +174,7 @@ static void long_words(void **state)
 	REFUSES_NAMING(line, "xxx...");
 	memcpy(line, "storm=", 6);
 	REFUSES_NAMING(line, "(valid: sleep, rearm, expire, cancel, idle, tcp_rr, mixed, "
-			     "earlier, all)");
+			     "earlier, faults, all)");
 	memcpy(line, "host=y", 6);
 	REFUSES_NAMING(line, "not a label");
 }
