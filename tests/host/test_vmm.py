@@ -24,6 +24,13 @@ COUNTS = {
     "many_qemu": (0, 100),
     "kill": (20, 1000),
     "kill_qemu": (0, 1000),
+    "stop_tiny": (50, 10000),
+    "snapshot_tiny": (50, 10000),
+    "tsc": (50, 10000),
+    "sigstop": (1, 20),
+    "sigstop_short": (50, 10000),
+    "clock": (50, 10000),
+    "steal": (200, 10000),
 }
 STOCK = (2, 50)         # migrations from a patched host to a stock one
 LIMIT = 4 * 3600        # seconds for one of them with --faults

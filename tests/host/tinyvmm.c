@@ -4,18 +4,26 @@
  * and that does not know the protocol. A guest is up in milliseconds where QEMU
  * takes seconds, so faults can be made a thousand times.
  *
- *   tinyvmm IMAGE OPTIONS [init | reset N SEED]
+ *   tinyvmm IMAGE OPTIONS [FAULT N SEED]
  *
  * IMAGE: build/sloth.elf. OPTIONS: its command line. The guest's serial line goes
  * to standard output; the exit status is the guest's as through QEMU's
  * isa-debug-exit: 33 is success.
  *
- * init, reset: N times, at a random moment of the lazy storm, an INIT is sent to
+ * FAULT is one of these, N times.
+ *
+ * init, reset: at a random moment of the lazy storm, an INIT is sent to
  * the vCPU while it is in the guest (an MSI, as a chipset sends it), or its state is
  * set to that of a reset as QEMU does it. From then on the vCPU runs a few bytes of
  * ROM, which leave KVM_RUN fifty times and halt, and the page with the area
  * has to stay as it is. Then the guest boots anew; after the last time it runs to its
  * end.
+ *
+ * stop, snapshot, tsc: at a random moment of the lazy storm the vCPU is taken out of KVM_RUN,
+ * and then: nothing, but that IA32_TSC_DEADLINE may be read and written back; the machine is
+ * saved, and the next time what was saved is loaded; the TSC is moved, by up to 2 ms, and the
+ * deadline written back before or after, or not at all. Then the storm goes on, to its end,
+ * even if it was less often than N times.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -51,6 +59,11 @@
 #define ROM_PORT   0xf5
 #define ROM_OUTS   50
 
+#define TSC_JUMP 5000000 /* cycles; of two milliseconds or so */
+
+/* Of the deadline, in the storm "sleep", and more than "faults" makes for one timer. */
+#define CHANGES	     3
+#define MANY_CHANGES 10
 #define HANG_SECONDS 30 /* without a timer in the storm; an emulated host may stand still */
 
 /* The area, as docs/protocol.md has it. */
@@ -68,8 +81,9 @@ static uint8_t *memory;
 static const uint8_t *image;
 static int image_fd;
 static const char *options;
-static enum { NONE, INIT, RESET } fault;
-static unsigned int wanted, done;
+static enum { NONE, INIT, RESET, STOP, SNAPSHOT, TSC } fault;
+static const char *const fault_names[] = { "none", "init", "reset", "stop", "snapshot", "tsc" };
+static unsigned int wanted, done, active;
 
 /* The state of the vCPU as KVM has made it: that after a reset. */
 static struct {
@@ -95,6 +109,12 @@ static int need(int result, const char *what)
 	if (result < 0)
 		fail("%s: %s", what, strerror(errno));
 	return result;
+}
+
+/* Whether the guest goes on after the fault. */
+static bool in_place(void)
+{
+	return fault >= STOP;
 }
 
 #define IOCTL(fd, name, argument) need(ioctl(fd, name, argument), #name)
@@ -129,10 +149,12 @@ static void *map(size_t size, int fd)
 	return p;
 }
 
-static void add_memory(uint32_t slot, uint64_t address, size_t size, void *where)
+static void add_memory(uint32_t slot, uint32_t flags, uint64_t address, size_t size,
+		       void *where)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = slot,
+		.flags = flags,
 		.guest_phys_addr = address,
 		.memory_size = size,
 		.userspace_addr = (uintptr_t)where,
@@ -150,9 +172,9 @@ static void make_machine(void)
 	IOCTL(vm, KVM_SET_TSS_ADDR, 0xfffbd000);
 	IOCTL(vm, KVM_CREATE_IRQCHIP, 0);
 	memory = map(MEMORY, -1);
-	add_memory(0, 0, MEMORY, memory);
+	add_memory(0, fault == SNAPSHOT ? KVM_MEM_LOG_DIRTY_PAGES : 0, 0, MEMORY, memory);
 	memcpy(rom + 0xff0, rom_code, sizeof(rom_code));
-	add_memory(1, ROM, PAGE, rom);
+	add_memory(1, 0, ROM, PAGE, rom);
 	vcpu = IOCTL(vm, KVM_CREATE_VCPU, 0);
 	run = map(IOCTL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), vcpu);
 	set_cpuid(kvm);
@@ -236,9 +258,10 @@ static void boot(void)
 	first = false;
 	memcpy(memory + INFO, info, sizeof(info));
 	snprintf((char *)memory + INFO + sizeof(info), PAGE / 2, "/sloth %s%s", options,
-		 fault	  ? " ops=1000000"
-		 : wanted ? " ops=1000"
-			  : "");
+		 in_place() ? ""
+		 : fault    ? " ops=1000000"
+		 : wanted   ? " ops=1000"
+			    : "");
 
 	regs.rip = elf->e_entry;
 	regs.rax = 0x2badb002;
@@ -274,6 +297,8 @@ static void port_out(uint16_t port, uint8_t value)
 		line_control_dlab = value & 0x80;
 	else if (port == DEBUG_EXIT) {
 		fflush(stdout);
+		if (wanted)
+			fprintf(stderr, "%u times, ACTIVE in %u\n", done, active);
 		_exit(value << 1 | 1);
 	}
 }
@@ -297,7 +322,8 @@ static volatile enum { BOOTING, STORM, STRUCK, IN_ROM } state;
 static struct area *volatile area; /* known once the guest has enabled the feature */
 static pthread_t main_thread;
 static uint8_t expected[PAGE];
-static unsigned int outs, active;
+static unsigned int outs;
+static volatile bool struck; /* set by the thread, cleared when the fault is made */
 
 static void nap(unsigned long us)
 {
@@ -311,9 +337,17 @@ static uint64_t pending(void)
 	return *(volatile uint64_t *)&area->pending;
 }
 
+static time_t seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
 static void wait_for_timers(int count)
 {
-	time_t end = time(NULL) + HANG_SECONDS;
+	time_t end = seconds() + HANG_SECONDS;
 	uint64_t last = pending();
 
 	while (count > 0) {
@@ -321,11 +355,18 @@ static void wait_for_timers(int count)
 			last = pending();
 			count--;
 		}
-		if (time(NULL) > end)
+		if (seconds() > end)
 			fail("the storm stands still after %u: armed %#lx host %#lx pending %#lx",
 			     done, area->armed, area->host, area->pending);
 		nap(300);
 	}
+}
+
+static void strike_soon(void)
+{
+	pthread_kill(main_thread, SIGUSR1);
+	while (struck)
+		nap(100);
 }
 
 static void *trouble(void *argument)
@@ -338,9 +379,14 @@ static void *trouble(void *argument)
 			continue;
 		}
 		if (area) {
-			wait_for_timers(3);
+			wait_for_timers(fault == SNAPSHOT ? MANY_CHANGES : CHANGES);
 			nap((unsigned long)random() % 2000);
 			active += *(volatile uint64_t *)&area->host == ACTIVE;
+			if (in_place()) {
+				struck = true;
+				strike_soon();
+				continue;
+			}
 			if (fault == INIT) {
 				state = STRUCK;
 				IOCTL(vm, KVM_SIGNAL_MSI, &init);
@@ -406,11 +452,152 @@ static void enter_rom(void)
 	scribble();
 }
 
+/*
+ * Faults after which the guest goes on.
+ */
+
+/* What a VMM saves that does not know the protocol. */
+static struct {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_lapic_state lapic;
+	struct kvm_vcpu_events events;
+	struct kvm_mp_state mp;
+	uint64_t deadline, tsc_offset;
+	uint64_t msrs[3];
+	bool there;
+} saved;
+
+static const uint32_t saved_msrs[] = { 0x10 /* TSC */, 0x3b /* TSC_ADJUST */,
+				       0x4b564d04 /* PV EOI */ };
+static uint8_t *saved_memory;
+
+/* Exact, where a write of the TSC within a second of what is expected leaves it (x86.c). */
+static uint64_t tsc_offset(void)
+{
+	uint64_t value;
+	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL,
+					.attr = KVM_VCPU_TSC_OFFSET,
+					.addr = (uintptr_t)&value };
+
+	IOCTL(vcpu, KVM_GET_DEVICE_ATTR, &attr);
+	return value;
+}
+
+static void set_tsc_offset(uint64_t value)
+{
+	struct kvm_device_attr attr = { .group = KVM_VCPU_TSC_CTRL,
+					.attr = KVM_VCPU_TSC_OFFSET,
+					.addr = (uintptr_t)&value };
+
+	IOCTL(vcpu, KVM_SET_DEVICE_ATTR, &attr);
+}
+
+/* Copies what was written since the last time. */
+static void copy_dirty(uint8_t *to, const uint8_t *from)
+{
+	static uint64_t bits[MEMORY / PAGE / 64];
+	struct kvm_dirty_log log = { .slot = 0, .dirty_bitmap = bits };
+
+	IOCTL(vm, KVM_GET_DIRTY_LOG, &log);
+	for (uint32_t i = 0; i < MEMORY / PAGE; i++)
+		if (bits[i / 64] >> i % 64 & 1)
+			memcpy(to + i * PAGE, from + i * PAGE, PAGE);
+}
+
+static void save(void)
+{
+	IOCTL(vcpu, KVM_GET_REGS, &saved.regs);
+	IOCTL(vcpu, KVM_GET_SREGS, &saved.sregs);
+	IOCTL(vcpu, KVM_GET_LAPIC, &saved.lapic);
+	IOCTL(vcpu, KVM_GET_VCPU_EVENTS, &saved.events);
+	IOCTL(vcpu, KVM_GET_MP_STATE, &saved.mp);
+	saved.deadline = msr(MSR_TSC_DEADLINE);
+	saved.tsc_offset = tsc_offset();
+	for (unsigned int i = 0; i < sizeof(saved_msrs) / sizeof(*saved_msrs); i++)
+		saved.msrs[i] = msr(saved_msrs[i]);
+	if (saved_memory) {
+		copy_dirty(saved_memory, memory);
+		return;
+	}
+	saved_memory = map(MEMORY, -1);
+	copy_dirty(saved_memory, memory);
+	memcpy(saved_memory, memory, MEMORY);
+}
+
+/* In QEMU's order: the LAPIC first, the deadline last. */
+static void restore(void)
+{
+	copy_dirty(memory, saved_memory);
+	IOCTL(vcpu, KVM_SET_LAPIC, &saved.lapic);
+	IOCTL(vcpu, KVM_SET_REGS, &saved.regs);
+	IOCTL(vcpu, KVM_SET_SREGS, &saved.sregs);
+	for (unsigned int i = 0; i < sizeof(saved_msrs) / sizeof(*saved_msrs); i++)
+		set_msr(saved_msrs[i], saved.msrs[i]);
+	if (random() & 1)
+		set_tsc_offset(saved.tsc_offset - (uint64_t)random() % TSC_JUMP);
+	IOCTL(vcpu, KVM_SET_VCPU_EVENTS, &saved.events);
+	IOCTL(vcpu, KVM_SET_MP_STATE, &saved.mp);
+	set_msr(MSR_TSC_DEADLINE, saved.deadline);
+}
+
+static void snapshot(void)
+{
+	if (saved.there)
+		restore();
+	else
+		save();
+	saved.there = !saved.there;
+	done += !saved.there;
+}
+
+/* A deadline that is written back is what was read: as QEMU does it at each stop. */
+static void move_tsc(void)
+{
+	static uint64_t true_offset;
+	uint64_t deadline = msr(MSR_TSC_DEADLINE);
+	long when = random() % 3;
+
+	if (!true_offset)
+		true_offset = tsc_offset();
+	if (when == 0)
+		set_msr(MSR_TSC_DEADLINE, deadline);
+	set_tsc_offset(true_offset + (uint64_t)(random() % (2 * TSC_JUMP) - TSC_JUMP));
+	if (when == 1)
+		set_msr(MSR_TSC_DEADLINE, deadline);
+	done++;
+}
+
+static void stop(void)
+{
+	uint64_t deadline = random() & 1 ? msr(MSR_TSC_DEADLINE) : 0;
+
+	nap((unsigned long)random() % 1000);
+	if (deadline)
+		set_msr(MSR_TSC_DEADLINE, deadline);
+	done++;
+}
+
+static void strike(void)
+{
+	if (fault == SNAPSHOT)
+		snapshot();
+	else if (fault == TSC)
+		move_tsc();
+	else
+		stop();
+	if (done == wanted)
+		fault = NONE;
+}
+
 /* KVM_RUN has returned for a signal. */
 static void interrupted(void)
 {
 	run->immediate_exit = 0;
-	if (state == STORM && !area) {
+	if (struck) {
+		strike();
+		struck = false;
+	} else if (state == STORM && !area) {
 		uint64_t value = msr(MSR_LAZY_TSC_DEADLINE);
 
 		if (value & 1)
@@ -423,10 +610,8 @@ static void interrupted(void)
 	} else if (state == IN_ROM && outs >= ROM_OUTS) {
 		check("the halt");
 		check_off();
-		if (++done == wanted) {
+		if (++done == wanted)
 			fault = NONE;
-			fprintf(stderr, "%u times, ACTIVE in %u\n", done, active);
-		}
 		boot();
 		memset(said, ' ', sizeof(said) - 1);
 		state = BOOTING;
@@ -480,6 +665,14 @@ static void load(const char *path)
 		fail("%s is not a 32-bit ELF image", path);
 }
 
+static void choose(const char *name)
+{
+	do
+		if (++fault > TSC)
+			fail("%s: no such fault", name);
+	while (strcmp(name, fault_names[fault]));
+}
+
 int main(int argc, char **argv)
 {
 	const struct sigaction action = { .sa_handler = leave };
@@ -487,17 +680,18 @@ int main(int argc, char **argv)
 	pthread_t thread;
 
 	if (argc != 3 && argc != 6)
-		fail("usage: IMAGE OPTIONS [init|reset N SEED]");
+		fail("usage: IMAGE OPTIONS [FAULT N SEED]");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	load(argv[1]);
 	options = argv[2];
 	memset(said, ' ', sizeof(said) - 1);
+	if (argc == 6)
+		choose(argv[3]);
 	make_machine();
 	sigaction(SIGUSR1, &action, NULL);
 	sigaction(SIGALRM, &action, NULL);
 	main_thread = pthread_self();
 	if (argc == 6) {
-		fault = strcmp(argv[3], "init") ? RESET : INIT;
 		wanted = (unsigned int)atoi(argv[4]);
 		srandom((unsigned int)atoi(argv[5]));
 		sigfillset(&all);

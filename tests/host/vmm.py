@@ -15,7 +15,9 @@ import json
 import mmap
 import os
 import random
+import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -360,22 +362,148 @@ def migrate_in(count):
     return ""
 
 
-def tiny(fault, count):
-    """See tinyvmm.c."""
-    done = subprocess.run([TINY, IMAGE, "storm=sleep mode=lazy timeout=300us", fault, str(count),
-                           str(random.randrange(1 << 30))], capture_output=True, text=True)
+def tiny(fault, count, storm="storm=sleep mode=lazy timeout=300us"):
+    """See tinyvmm.c. How often it was done, and with the feature on."""
+    done = subprocess.run([TINY, IMAGE, storm, fault, str(count), str(random.randrange(1 << 30))],
+                          capture_output=True, text=True)
     if done.stderr and done.returncode != SUCCESS:
         raise Wrong(done.stderr.strip())
     judge(done.returncode, done.stdout)
-    return done.stderr.strip()
+    return map(int, re.match(r"(\d+) times, ACTIVE in (\d+)$", done.stderr).groups())
+
+
+def in_place(fault, count, storm="storm=sleep mode=lazy timeout=300us ops={}", ops=12):
+    """Faults after which the guest goes on, as many guests as it takes."""
+    times = active = guests = 0
+    while times < count:
+        rest = count - times
+        more, on = tiny(fault, rest, storm.format(ops * rest + 200))
+        times, active, guests = times + more, active + on, guests + 1
+    return f"ACTIVE in {active}, {guests} guests"
 
 
 def init(count):
-    return tiny("init", count)
+    return "ACTIVE in {1}".format(*tiny("init", count))
 
 
 def reset_state(count):
-    return tiny("reset", count)
+    return "ACTIVE in {1}".format(*tiny("reset", count))
+
+
+def stop_tiny(count):
+    return in_place("stop", count)
+
+
+def snapshot_tiny(count):
+    """The guest turns the feature off and on all the time: after a loadvm it would stay off."""
+    return in_place("snapshot", count, "storm=faults faults=feature mode=lazy ops={}", 4)
+
+
+def tsc(count):
+    return in_place("tsc", count)
+
+
+def meanwhile(count, ops, what, wait=0):
+    """A guest whose storm goes on while what(process, number) is done count times. The guests
+    that it took."""
+    number = guests = 0
+    while number < count:
+        guest = begin([TINY, IMAGE, f"storm=sleep mode=lazy timeout=300us ops={ops}"],
+                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        said = guest.stdout.readline()
+        while said and "/lazy" not in said:
+            said = guest.stdout.readline()
+        while number < count and guest.poll() is None:
+            what(guest, number)
+            number += 1
+            time.sleep(wait)
+        try:
+            rest = guest.communicate(timeout=LIMIT)[0]
+        except subprocess.TimeoutExpired:
+            raise Wrong(f"hangs after {number}") from None
+        judge(guest.returncode, rest)
+        guests += 1
+    return guests
+
+
+def sigstop(count):
+    """The whole VM, for seconds; no longer than what the storm takes for a lost timer, 5 s."""
+    seconds = []
+
+    def stop(guest, number):
+        seconds.append(random.uniform(0.5, 3))
+        guest.send_signal(signal.SIGSTOP)
+        time.sleep(seconds[-1])
+        guest.send_signal(signal.SIGCONT)
+
+    guests = meanwhile(count, 400 * count, stop, 0.1)
+    return f"{sum(seconds):.0f} s in all, the longest {max(seconds):.1f} s, {guests} guests"
+
+
+def sigstop_short(count):
+    """For up to 2 ms."""
+
+    def stop(guest, number):
+        guest.send_signal(signal.SIGSTOP)
+        time.sleep(random.random() * 0.002)
+        guest.send_signal(signal.SIGCONT)
+
+    return f"{meanwhile(count, 6 * count, stop, 0.003)} guests"
+
+
+def clock(count):
+    """The host's CLOCK_REALTIME is set, by up to an hour from the true time."""
+    began, mono = time.time(), time.monotonic()
+
+    def jump(guest, number):
+        true = began + time.monotonic() - mono
+        time.clock_settime(time.CLOCK_REALTIME, true + random.uniform(-3600, 3600))
+
+    try:
+        return f"{meanwhile(count, 6 * count, jump, 0.002)} guests"
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, began + time.monotonic() - mono)
+
+
+GAP, STOLEN = 0.0004, 0.9
+
+
+def burn(count):
+    """Takes that share of the CPU from all that is not real time, in so many bursts. A command of
+    its own. A gap is longer than asked for, and the burst behind it as much longer."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    began = time.monotonic()
+    given = 0
+    for _ in range(count):
+        left = time.monotonic()
+        time.sleep(GAP)
+        now = time.monotonic()
+        given += now - left
+        # One that the emulator stood still for would make a burst of seconds.
+        end = now + STOLEN / (1 - STOLEN) * min(now - left, 5 * GAP)
+        while now < end:
+            now = time.monotonic()
+    return f"{1 - given / (now - began):.1%} of the CPU taken"
+
+
+def steal(count):
+    """Host load that takes 90 % of the only CPU's time while the guest is in its storm: a fault
+    is one burst of it."""
+    with open("/proc/sys/kernel/sched_rt_runtime_us", "w") as file:
+        file.write("-1")
+    burner = []
+
+    def start(guest, number):
+        burner.append(begin([sys.executable, "-B", __file__, IMAGE, TINY, f"burn={count}"],
+                            stdout=subprocess.PIPE, text=True))
+
+    guests = meanwhile(1, count, start)
+    while burner[0].poll() is None:
+        guests += meanwhile(1, count // 4, lambda guest, number: None)
+    said = burner[0].stdout.read().strip()
+    if ": ok, " not in said:
+        raise Wrong(said)
+    return f"{said.rpartition(', ')[2]}, {guests} guests"
 
 
 def crowd(count, command, ended):
