@@ -190,7 +190,7 @@ inline handle_exit()
 	if
 	:: why == wrmsr -> set_deadline(REG)
 	:: why == rdmsr -> sync()
-	:: why == hlt -> window = 0; halted = BUG != HLT_RUNS
+	:: why == hlt -> window = window && BUG != HLT_RUNS; halted = BUG != HLT_RUNS
 	:: why == enable && offered && !gone -> mine = 1; set_msr(1); resume()
 	:: why == disable -> set_msr(0); PENDING = 0; ARMED = 0
 	:: why == mask -> masked = !masked
@@ -270,8 +270,10 @@ end:			if
 		:: else
 		fi
 	   :: halted && irr && apic -> halted = 0
+	   :: halted && !calm -> halted = 0	/* another interrupt is there: no HALT */
 	   :: else ->				/* vcpu_block() */
-		d_step { if :: BUG != HALT_SYNC -> sync() :: else fi;
+		d_step { window = 0;
+			 if :: BUG != HALT_SYNC -> sync() :: else fi;
 			 check_timer(); NOTE("KVM: HALT, timer for #%d\n", TIMER) };
 end1:		if
 		:: d_step { fired && !masked && apic -> woken = 1 }
