@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Runs in the debug host: storms of every workload in every mode, one virtual machine for
-each workload at the same time, and meanwhile all that a VMM does to a guest: stop, continue,
-registers, snapshots saved and loaded, resets, and each vCPU's thread moved from CPU to CPU.
-Then what the kernel's checkers say of themselves. Prints lines of `name: what`.
+"""Runs in the debug host: storms of every workload, eager and lazy, and meanwhile all that a
+VMM does to a guest: stop, continue, registers, snapshots saved and loaded, resets, and each vCPU's
+thread moved from CPU to CPU. There a QEMU takes up to a minute to start, so one guest has
+several workloads, one after the other. Then what the kernel's checkers say of themselves. Prints
+lines of `name: what`.
 
-Usage: debug.py IMAGE (VCPUS | checkers)..."""
+Usage: debug.py IMAGE TINYVMM WORD...
+
+WORD: a number of vCPUs, for the storms; init, reset_state (of vmm.py) or kill=COUNT, with
+tinyvmm; checkers."""
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -14,12 +19,21 @@ import traceback
 
 import vmm
 
-WORKLOADS = {"sleep": "ops=600 timeout=2ms", "rearm": "ops=20000 timers=50 timeout=2ms",
-             "expire": "ops=3000 timers=16 timeout=20ms", "mixed": "ops=3000 timeout=100ms",
-             "tcp_rr": "ops=3000"}
-MODES = ("eager", "rearm", "lazy")
-STOPS, LOADS = 5, 2  # in each mode, and between them a snapshot
-vmm.LIMIT = 600
+# Workload/mode, in the order in which the guest has them; it has to be at each when it is stopped
+# to be saved. An operation with an exit may take 20 ms here; more are needed where one exit is for
+# many timers, and many more where nearly all exits disappear. To KVM mode rearm is as eager.
+EXITS = ("sleep", "rearm", "cancel", "idle", "tcp_rr", "mixed", "earlier")
+NO_EXITS = ("rearm", "cancel")
+GUESTS = {"exits": ("mode=eager,lazy ops=1000 timers=50 timeout=2ms",
+                    [(workload, mode) for workload in EXITS for mode in ("eager", "lazy")
+                     if workload not in NO_EXITS or mode == "eager"]),
+          "many": ("mode=eager,lazy ops=20000 timers=50 timeout=20ms",
+                   [("expire", "eager"), ("expire", "lazy")]),
+          "none": ("mode=lazy ops=4000000 timers=50 timeout=20ms",
+                   [(workload, "lazy") for workload in NO_EXITS])}
+STOPS = 3           # at each
+FIRMWARE = 0.2      # seconds that a guest has after a reset
+vmm.LIMIT, vmm.AT_ONCE, vmm.WAIT = 600, 5, 0.05
 
 
 class Moves(threading.Thread):
@@ -39,78 +53,111 @@ class Moves(threading.Thread):
                 except ProcessLookupError:
                     return
             self.count += 1
-            time.sleep(0.03)
+            time.sleep(0.1)
 
 
-def disturb(vm, done, mode):
+def disturb(vm, name):
+    """All that there is, once: the guest is saved in this storm, goes on, is stopped, looked at,
+    and reset; then it is loaded, and its storm goes on to the end. Whether it was in it, and what
+    the steps took."""
+    where = {"tag": name.replace("/", "-"), "vmstate": "disk", "devices": ["disk"]}
+    clock = [time.monotonic()]
+
+    def lap():
+        clock.append(time.monotonic())
+
+    vm.until(lambda: f"{name} ..." in vm.output(), f"{name} begins")
+    vm.command("stop")
+    storming = vm.output().endswith(f"{name} ...\n")
+    lap()
+    vmm.job(vm, "snapshot-save", **where)
+    vm.command("cont")
+    lap()
     for _ in range(STOPS):
         vm.command("stop")
         vm.command("human-monitor-command", **{"command-line": "info registers -a"})
         vm.command("cont")
-        done["stops"] += 1
-    vmm.job(vm, "snapshot-save", tag=mode, vmstate="disk", devices=["disk"])
-    done["saves"] += 1
-    for _ in range(LOADS):
-        vmm.job(vm, "snapshot-load", tag=mode, vmstate="disk", devices=["disk"])
-        done["loads"] += 1
-    done["storming"] += vm.output().rstrip().endswith(f"{mode} ...")
+    lap()
+    vm.command("system_reset")
+    time.sleep(FIRMWARE)
+    lap()
+    vmm.job(vm, "snapshot-load", **where)
+    lap()
+    return storming, ", ".join(f"{what} {after - before:.0f} s" for what, before, after in zip(
+        ("begins", "save", "stops", "reset", "load"), clock, clock[1:]))
 
 
-def start(workload, cpus):
+def start(words, cpus):
     """A guest that has come as far as to print. One of the first to boot here with four vCPUs
     ended in its firmware ("emulation failure" in real mode), before it had a storm or the
     feature: such are counted, and started again."""
     for failed in range(3):
-        vm = vmm.Vm(f"storm={workload} mode=all cpus={cpus} {WORKLOADS[workload]}",
-                    "-smp", str(cpus))
+        vm = vmm.Vm(words, "-S", "-smp", str(cpus))
+        vmm.add_disk(vm)
 
         def astray():
             return vm.command("query-status")["status"] == "internal-error"
 
-        vm.until(lambda: vm.output() or astray(), "the guest prints", wait=1)
+        began = time.monotonic()
+        vm.command("cont")
+        vm.until(lambda: vm.output() or astray(), "the guest prints")
+        print(f"QEMU takes {vm.seconds:.0f} s to its monitor, {time.monotonic() - began:.0f} s"
+              " more to the guest's first word", flush=True)
         if vm.output():
             return vm, failed
         vm.end()
     raise vmm.Wrong("three guests in a row never came to print")
 
 
-def storm(workload, cpus):
-    """In each mode all disturbances; then a reset, and the whole once more to its end. Counts
-    in `storming` the modes that were still at it after the last snapshot was loaded."""
-    vm, failed = start(workload, cpus)
+def storm(options, stages, cpus):
+    """One guest, in each mode of each workload; then a reset, and it boots and storms again."""
+    names = ",".join(dict.fromkeys(workload for workload, _ in stages))
+    vm, failed = start(f"storm={names} cpus={cpus} {options}", cpus)
     moves = Moves(vm)
-    done = dict.fromkeys(("stops", "saves", "loads", "resets", "storming"), 0)
     try:
-        vmm.add_disk(vm)
         moves.start()
-        for mode in MODES:
-            vm.until(lambda: f"{workload}/{mode}" in vm.output(), f"{workload}/{mode} begins")
-            disturb(vm, done, mode)
+        for workload, mode in stages:
+            name = f"{workload}/{mode}"
+            storming, laps = disturb(vm, name)
+            print(f"{name}-{cpus}: {'storming' if storming else 'over'}, {moves.count} moves,"
+                  f" {laps}", flush=True)
+            last = name
         vm.command("system_reset")
-        done["resets"] += 1
-        vm.finish()
-        said = ", ".join(f"{count} {what}" for what, count in done.items())
-        return f"ok ({said}, {moves.count} moves, {failed} astray in firmware)"
+        booted = len(vm.output())
+        vm.until(lambda: " ...\n" in vm.output()[booted:], "the guest boots after a reset")
+        vmm.job(vm, "snapshot-load", tag=last.replace("/", "-"), vmstate="disk",
+                devices=["disk"])
+        status = vm.process.wait(vmm.LIMIT)
+        if status != vmm.SUCCESS:
+            raise vmm.Wrong(f"status {status}: {vm.output()[-1000:]}")
+        return f"ok ({moves.count} moves, {failed} astray in firmware)"
     finally:
         moves.over = True
-        vm.process.kill()
+        vm.end()
 
 
 def storms(cpus):
-    def one(workload):
+    """One guest after the other: what one does is time that the other would lose. Without huge
+    pages, a fault for each page of a guest's memory is much of what a snapshot takes here."""
+    subprocess.run(["mount", "-o", "remount,huge=always", "/dev/shm"], check=True)
+    for name, (options, stages) in GUESTS.items():
+        began = time.monotonic()
         try:
-            result = storm(workload, cpus)
+            result = storm(options, [stage for stage in stages
+                                     if cpus > 1 or stage[0] != "tcp_rr"], cpus)
         except Exception as error:
             traceback.print_exc()
             result = f"{type(error).__name__}: {error}"
-        print(f"{workload}-{cpus}: {result}", flush=True)
+        print(f"{name}-{cpus}: {result}, {time.monotonic() - began:.0f} s", flush=True)
 
-    threads = [threading.Thread(target=one, args=(workload,)) for workload in WORKLOADS
-               if cpus > 1 or workload != "tcp_rr"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+
+def kill(count):
+    """VMMs that end of a sudden, in their guest's storm."""
+    try:
+        vmm.crowd(count, [vmm.TINY, vmm.IMAGE, vmm.ENDLESS], vmm.killed)
+        print(f"kill: ok, {count}, {vmm.AT_ONCE} at a time", flush=True)
+    except Exception as error:
+        print(f"kill: {type(error).__name__}: {error}", flush=True)
 
 
 def read(path):
@@ -135,8 +182,12 @@ def checkers():
 
 
 if __name__ == "__main__":
-    for word in sys.argv[2:]:
+    for word in sys.argv[3:]:
         if word == "checkers":
             checkers()
+        elif word.startswith("kill="):
+            kill(int(word[5:]))
+        elif "=" in word:
+            vmm.main([word])
         else:
             storms(int(word))

@@ -31,6 +31,7 @@ from lab.results import Serial
 
 IMAGE, TINY = sys.argv[1:3]
 LIMIT = 180     # seconds for a guest to end by itself, or to boot
+WAIT = 0.005    # seconds between two looks
 HANG = 30       # seconds without a timer; an emulated host may stand still for a few
 MEMORY = 32     # megabytes
 PAGE = 4096
@@ -85,6 +86,7 @@ class Vm:
         self.serial, path, ram = (os.path.join(self.directory, name)
                                   for name in ("serial", "qmp", "ram"))
         self.area = 0
+        began = time.monotonic()
         self.process = begin(qemu(
             options, "-serial", "file:" + self.serial, "-qmp", f"unix:{path},server=on,wait=off",
             "-object", f"memory-backend-file,id=ram,size={MEMORY}M,mem-path={ram},share=on",
@@ -94,6 +96,7 @@ class Vm:
         self.stream = self.socket.makefile("rw")
         self.stream.readline()
         self.command("qmp_capabilities")
+        self.seconds = time.monotonic() - began
         with open(ram, "r+b") as file:
             self.memory = mmap.mmap(file.fileno(), MEMORY << 20)
 
@@ -123,12 +126,12 @@ class Vm:
         except FileNotFoundError:
             return ""
 
-    def until(self, condition, what, limit=LIMIT, wait=0.005):
-        end = time.monotonic() + limit
+    def until(self, condition, what, limit=None, wait=None):
+        end = time.monotonic() + (limit or LIMIT)
         while not condition():
             if time.monotonic() > end:
                 raise Wrong(f"not: {what}; {self.state()}")
-            time.sleep(wait)
+            time.sleep(wait or WAIT)
 
     def feature(self):
         return feature_of(self.process)
