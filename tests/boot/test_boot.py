@@ -242,10 +242,7 @@ def test_lazy_alone_fails_where_it_is_not_offered():
 @pytest.mark.parametrize("workload", WORKLOADS)
 @pytest.mark.parametrize("fault", ["lost", "early"])
 def test_a_wrong_timer_fails_the_run(fault, workload):
-    # Long, as on a busy machine the timer may be due before the fault is made; short where
-    # the storm waits for each.
-    timeout = "20ms" if workload in ("sleep", "idle", "tcp_rr", "mixed") else "200ms"
-    status, output = boot(f"storm={workload} ops=100 timers=10 timeout={timeout} "
+    status, output = boot(f"storm={workload} ops=100 timers=10 timeout=20ms "
                           f"fault={fault}", *TWO)
     assert status == FAILURE, output
     assert runs_of(output)[0][fault] == 1
