@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The guest's own faults, ten thousand of each kind, in each mode (kernel/storm/trouble.c). A
-few of each are in test_guest.py and, on a machine without KVM, in tests/boot."""
+few of each on a machine without KVM are in tests/boot."""
 
 import json
 
