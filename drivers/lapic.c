@@ -230,6 +230,7 @@ void lapic_timer_mask(bool masked)
 
 void lapic_timer_other_mode(uint32_t ticks)
 {
+	reg_write(REG_INITIAL_COUNT, 0); /* a short one, periodic, is too much for QEMU */
 	reg_write(REG_LVT_TIMER, (lapic.tsc_deadline ? 0 : LVT_PERIODIC) | VECTOR_TIMER);
 	reg_write(REG_DIVIDE, DIVIDE_BY_1);
 	reg_write(REG_INITIAL_COUNT, ticks);
