@@ -89,7 +89,7 @@ def parser():
         test.add_argument(f"--{name}", dest="extras", action="append_const", const=name,
                           default=[], help=f"also {what}")
     test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="-- ...",
-                      help="options for pytest")
+                      help="options for pytest, and which of tests/... (default: all)")
 
     bench = commands.add_parser("bench", allow_abbrev=False, help="the timer wheel beside its"
                                 " peers")

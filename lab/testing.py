@@ -34,7 +34,9 @@ def run_tests(fast, extras, kernel, options):
     if not fast:
         for series in kernels:
             modules.build(series)
-    argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider", "tests"]
+    argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider"]
+    if not any(option.startswith("tests/") for option in options):
+        argv.append("tests")
     if fast:
         argv += [f"--ignore={path}" for path in ROOT.glob("tests/host/test_*.py")
                  if path.name not in WITHOUT_BOOT]

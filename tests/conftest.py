@@ -89,9 +89,11 @@ def words_of(process):
 
 
 def emulators():
-    """Ids of the processes named sloth-host."""
+    """Ids of this checkout's processes named sloth-host; another one's are not our business."""
+    ours = os.fsencode(ROOT / "build") + b"/"
     return [entry.name for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and b"sloth-host" in words_of(entry.name)]
+            if entry.name.isdigit() and b"sloth-host" in (words := words_of(entry.name))
+            and any(word.startswith(ours) for word in words)]
 
 
 def orphans():

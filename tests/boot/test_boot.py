@@ -341,7 +341,6 @@ def test_on_many_cpus_each_does_its_share(cpus):
 KINDS = ("nmi", "spurious", "timer", "tsc", "mask", "apic", "oneshot", "feature", "area")
 
 
-@pytest.mark.faults  # it has hung QEMU once in some forty times: docs/faults.md
 @pytest.mark.parametrize("cpus", [1, 4])
 def test_faults_lose_no_timer(cpus):
     """This machine has no TSC_ADJUST, and no lazy deadline whose area could move."""

@@ -174,10 +174,11 @@ def test_the_protocols_rules_hold_on_vmx(tmp_path):
     """tests/selftest, as test_selftest.py runs it on the emulated AMD host."""
     series = KERNEL or modules.default_series()
     modules.build(series)
-    binary, out = tmp_path / "lazy_tscdeadline_test", Sink()
-    subprocess.run([ROOT / "tests/selftest/build.sh", modules.repository(series), binary],
-                   check=True)
-    status = bochs.Host(series).run([str(binary)], stdout=out, limit=1800)
+    out = Sink()
+    subprocess.run([ROOT / "tests/selftest/build.sh", modules.repository(series), tmp_path,
+                    "x86_64/lazy_tscdeadline_test"], check=True)
+    status = bochs.Host(series).run([str(tmp_path / "lazy_tscdeadline_test")], stdout=out,
+                                    limit=1800)
     text = out.data.decode(errors="replace")
     assert status == 0, text[-3000:]
     assert "\nnot ok" not in text and len(re.findall(r"^ok ", text, re.M)) >= 36, text[-3000:]

@@ -71,14 +71,12 @@ class Sink:
 def selftests():
     """The series' selftest, and the storm on several vCPUs."""
     modules.build(SERIES)
-    build = ROOT / "tests/selftest/build.sh"
-    tree = modules.repository(SERIES)
     place = ROOT / "build/debug-host"
     place.mkdir(parents=True, exist_ok=True)
-    binaries = place / "lazy_tscdeadline_test", place / "smp_storm"
-    subprocess.run([build, tree, binaries[0]], check=True)
-    subprocess.run([build, tree, binaries[1], ROOT / "tests/selftest/smp_storm.c"], check=True)
-    return binaries
+    subprocess.run([ROOT / "tests/selftest/build.sh", modules.repository(SERIES), place,
+                    "x86_64/lazy_tscdeadline_test", ROOT / "tests/selftest/smp_storm.c"],
+                   check=True)
+    return place / "lazy_tscdeadline_test", place / "smp_storm"
 
 
 def in_debug_host(script, limit):

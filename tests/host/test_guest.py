@@ -29,6 +29,8 @@ GUESTS = {
     "two": ["storm=rearm,cancel,tcp_rr,sleep", "ops=4000", "cpus=2"],
     "four": ["storm=rearm,cancel,tcp_rr,sleep", "ops=4000", "cpus=4"],
     "earlier": ["storm=earlier", "ops=3000"],
+    "faults": ["storm=faults", "ops=450"],
+    "faults4": ["storm=faults", "ops=180", "cpus=4"],
     "traced": ["storm=sleep,tcp_rr", "mode=eager,lazy", "ops=20", "cpus=2", "trace=5000"],
     "microvm": ["storm=sleep,tcp_rr", "ops=500", "cpus=2"],
     "lost": ["storm=sleep", "ops=50", "fault=lost"],
@@ -213,6 +215,17 @@ def test_a_message_costs_an_ipi_and_a_halt(guest, name):
     assert eager["exits"]["tsc_deadline"] >= 2.9 * messages
     assert lazy["exits"]["tsc_deadline"] <= 0.02 * eager["exits"]["tsc_deadline"]
     assert lazy["exits"]["exits"] <= (1 - 0.58) * eager["exits"]["exits"]
+
+
+@pytest.mark.parametrize("name, each", [("faults", 40), ("faults4", 10)])
+def test_faults_lose_no_timer_and_nothing_happens_that_must_not(guest, name, each):
+    for row in guest(name).rows:
+        made = dict(row["faults"])
+        assert made.pop("wrong") == 0, row
+        # NMIs that come at once may be one, and an APIC that is off takes no interrupt.
+        assert all(count >= each * (0.5 if kind in ("nmi", "spurious") else 1)
+                   for kind, count in made.items() if kind != "area"), row
+        assert (made["area"] >= each) == (row["mode"] == "lazy"), row
 
 
 def test_the_worst_case_costs_no_exit_more(guest):

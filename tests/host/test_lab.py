@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from conftest import KERNELS
-from lab import debs, host, initramfs, modules, probe, results, run, system
+from lab import debs, host, initramfs, modules, probe, results, run, system, testing
 from lab.ui import Fail, Usage
 
 # The command line.
@@ -614,3 +614,21 @@ def test_that_apt_has_no_such_kernel_is_asked_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_compiler_is_the_kernels(name):
     assert re.fullmatch(r"gcc-\d+", debs.get(name).compiler())
+
+
+# The test command.
+
+@pytest.mark.parametrize("options, expected", [
+    ([], ["tests"]), (["-k", "boot"], ["tests", "-k", "boot"]),
+    (["-x", "tests/boot/test_boot.py::test_a"], ["-x", "tests/boot/test_boot.py::test_a"]),
+])
+def test_tests_that_are_named_are_instead_of_all(monkeypatch, options, expected):
+    begun = []
+    monkeypatch.setattr(run, "build_guest", lambda: None)
+    monkeypatch.setattr(modules, "build", lambda series: None)
+    monkeypatch.setattr(system, "spawn",
+                        lambda argv, **_: begun.append(argv) or subprocess.Popen("true"))
+    assert testing.run_tests(False, ["model"], "6.1", options) == 0
+    (argv,) = begun
+    assert [word for word in argv[argv.index("no:cacheprovider") + 1:]
+            if word != "--model"] == expected

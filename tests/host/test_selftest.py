@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The last patch of each series, a KVM selftest, on the patched and the stock modules:
-each rule of the protocol's host table, save and restore, hostile values."""
+each rule of the protocol's host table, save and restore, hostile values. And a storm on four
+vCPUs, one of them hotplugged, with restores, resets and moves going on."""
 
 import functools
 import importlib.util
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,8 @@ from conftest import KERNELS, ROOT
 from lab import modules
 
 NAME = "tools/testing/selftests/kvm/x86_64/lazy_tscdeadline_test.c"
+STORM = ROOT / "tests/selftest/smp_storm.c"
+SECONDS = 4  # of it
 SKIP = 4  # kselftest.h: KSFT_SKIP
 
 
@@ -31,24 +35,28 @@ def subtests(kernel):
 
 
 @pytest.fixture(scope="module")
-def binary(tmp_path_factory):
+def binaries(tmp_path_factory):
+    """binaries(kernel): the selftest and the storm."""
+
     @functools.cache
     def build(kernel):
         modules.build(kernel)
-        output = tmp_path_factory.mktemp("selftest") / f"lazy_tscdeadline_test-{kernel}"
-        subprocess.run([ROOT / "tests/selftest/build.sh", modules.repository(kernel), output],
+        place, tree = tmp_path_factory.mktemp("selftest"), modules.repository(kernel)
+        subprocess.run([ROOT / "tests/selftest/build.sh", tree, place, tree / NAME, STORM],
                        check=True)
-        return output
+        return place / Path(NAME).stem, place / STORM.stem
 
     return build
 
 
 @pytest.fixture(scope="module")
-def patched(binary, in_host):
+def patched(binaries, in_host):
     @functools.cache
     def run(kernel):
+        test, storm = binaries(kernel)
         for _ in range(3):
-            done, _ = in_host(str(binary(kernel)), f"--kernel={kernel}", limit=300)
+            done, _ = in_host(f"{storm} {SECONDS} 4 && echo storm: ok; exec {test}",
+                              f"--kernel={kernel}", limit=300)
             # The emulator's fault, and longer than the second after which a timer is lost.
             if "stood still" not in done.stderr and "no heartbeat" not in done.stderr:
                 break
@@ -82,9 +90,18 @@ def test_all_pass(patched, kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_every_mutant_still_has_its_rule_to_remove(binary, kernel):
+def test_four_vcpus_one_of_them_hotplugged_lose_no_timer(patched, kernel):
+    said = patched(kernel).stdout
+    rows = re.findall(r"^vCPU \d: (\d+) expiries, .* (\d+) restores, (\d+) resets, (\d+) moves$",
+                      said, re.M)
+    assert len(rows) == 4 and all(int(number) for row in rows for number in row), said[:3000]
+    assert "\nstorm: ok\n" in said, said[:3000]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_mutant_still_has_its_rule_to_remove(binaries, kernel):
     """To build and run them all takes half an hour; that their texts are there, nothing."""
-    binary(kernel)
+    binaries(kernel)
     spec = importlib.util.spec_from_file_location("mutants", ROOT / "tests/selftest/mutants.py")
     mutants = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(mutants)
@@ -94,6 +111,6 @@ def test_every_mutant_still_has_its_rule_to_remove(binary, kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS[:1])
-def test_stock_skips(binary, in_host, kernel):
-    done, _ = in_host(str(binary(kernel)), "--stock", f"--kernel={kernel}", limit=60)
+def test_stock_skips(binaries, in_host, kernel):
+    done, _ = in_host(str(binaries(kernel)[0]), "--stock", f"--kernel={kernel}", limit=60)
     assert done.returncode == SKIP, done.stdout[-3000:]

@@ -1,20 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Builds tests of tools/testing/selftests/kvm out of the kernel's own tree.
+# Builds tests against the library of tools/testing/selftests/kvm, out of the kernel's own tree.
 #
-#   build.sh LINUX-SOURCE OUTPUT [TEST.c]
 #   build.sh LINUX-SOURCE DIRECTORY TEST...
 #
 # LINUX-SOURCE: linux-source with the series applied; of it at least
 # tools/testing/selftests/kvm, tools/testing/selftests/*.h, tools/include,
 # tools/arch/x86/include, and the uapi headers that the series changes.
-# TEST.c: another test than the one that the series brings.
-# TEST: name as in the kernel's Makefile, x86_64/state_test. Those that the tree lacks
-# are passed over. DIRECTORY exists; a test has there the last part of its name.
+# TEST: a file's name, which ends in .c and is compiled with all warnings on, or a name as in the
+# kernel's Makefile, x86_64/state_test. Those of the latter that the tree lacks are passed
+# over. DIRECTORY exists; a test has there the last part of its name.
 set -eu
 
-[ $# -ge 2 ] || { echo "usage: $0 LINUX-SOURCE OUTPUT [TEST.c]" >&2; exit 2; }
+[ $# -ge 3 ] || { echo "usage: $0 LINUX-SOURCE DIRECTORY TEST..." >&2; exit 2; }
 source=$(CDPATH='' cd "$1" && pwd)
 output=$2
 shift 2
@@ -56,14 +55,12 @@ for file in "$kvm"/lib/*.c "$kvm"/lib/x86_64/*.[cS]; do
 	echo "$more -w -c $file -o $work/$(echo "${file#"$kvm"/}" | tr / _).o"
 done >"$work/objects"
 mkdir "$work/tests"
-if [ -d "$output" ]; then
-	for name; do
-		[ ! -f "$kvm/$name.c" ] || echo "-w -c $kvm/$name.c -o $work/tests/${name##*/}.o"
-	done
-else
-	echo "-c ${1:-$kvm/x86_64/lazy_tscdeadline_test.c} -o $work/tests/${output##*/}.o"
-	output=$(dirname "$output")
-fi >>"$work/objects"
+for name; do
+	case $name in
+	*.c) echo "-c $name -o $work/tests/$(basename "$name" .c).o" ;;
+	*) [ ! -f "$kvm/$name.c" ] || echo "-w -c $kvm/$name.c -o $work/tests/${name##*/}.o" ;;
+	esac
+done >>"$work/objects"
 # shellcheck disable=SC2086
 xargs -P "$(nproc)" -L 1 ${CC:-gcc} $flags <"$work/objects"
 ar rcs "$work/libkvm.a" "$work"/*.o

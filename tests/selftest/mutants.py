@@ -311,11 +311,10 @@ def main():
             print(f"{name:20} {MUTANTS[name][0]}")
         return 0
     place = BUILD / "mutants" / options.kernel
-    binary = place / "selftest"
     build(options.kernel, names, place)
-    subprocess.run([ROOT / "tests/selftest/build.sh", BUILD / "modules/mutants/series", binary],
-                   check=True)
-    said = run(options.kernel, names, place, binary)
+    subprocess.run([ROOT / "tests/selftest/build.sh", BUILD / "modules/mutants/series", place,
+                    "x86_64/lazy_tscdeadline_test"], check=True)
+    said = run(options.kernel, names, place, place / "lazy_tscdeadline_test")
     away = 0
     for name in names:
         rule, *_, tests = MUTANTS[name]

@@ -2,7 +2,8 @@
 /*
  * A storm on several vCPUs of one virtual machine, each with an area of its own,
  * while userspace takes them out of KVM_RUN, saves and restores them, resets them
- * and moves their threads from CPU to CPU. It is there for what a debug kernel has
+ * and moves their threads from CPU to CPU. The last of several vCPUs is hotplugged: it
+ * comes when the others are in their storm. It is there for what a debug kernel has
  * to say; that no vCPU stands still for long is checked, too.
  *
  *   smp_storm [SECONDS [VCPUS]]
@@ -30,6 +31,7 @@
 #define SLOT	      10
 #define MAX_VCPUS     16
 #define STANDSTILL    30 /* seconds without an expiry: a timer was lost */
+#define PLUG_AFTER    20 /* expiries of each other vCPU */
 #define ACTIVE	      KVM_LAZY_TSCDEADLINE_ACTIVE
 
 /* Linux 6.12's library does by itself what 6.1's has to be asked for. */
@@ -186,6 +188,8 @@ struct runner {
 	struct kvm_x86_state *first; /* before it has run, for resets */
 	struct kvm_lapic_state first_lapic;
 	volatile bool ended;
+	time_t seen; /* when its last expiry was noticed */
+	u64 expired;
 	unsigned int kicks, restores, resets, moves;
 };
 
@@ -260,71 +264,78 @@ static void move(struct runner *r, int cpus)
 	pthread_setaffinity_np(r->thread, sizeof(set), &set);
 }
 
+static void plug(struct kvm_vm *vm, int id)
+{
+	struct runner *r = &runners[id];
+
+	r->vcpu = vm_vcpu_add(vm, id, guest_code);
+	shared->vcpu[id].seed = id + 1;
+	vcpu_set_cpuid_feature(r->vcpu, X86_FEATURE_TSC_DEADLINE_TIMER);
+	vcpu_set_cpuid_feature(r->vcpu, KVM_X86_CPU_FEATURE(0x40000001, 0, EAX,
+							    KVM_FEATURE_LAZY_TSCDEADLINE));
+	if (vcpu_init_descriptor_tables)
+		vcpu_init_descriptor_tables(r->vcpu);
+	if (id) /* not to wait for a SIPI */
+		vcpu_mp_state_set(r->vcpu, &(struct kvm_mp_state){ KVM_MP_STATE_RUNNABLE });
+	r->first = vcpu_save_state(r->vcpu);
+	vcpu_ioctl(r->vcpu, KVM_GET_LAPIC, &r->first_lapic);
+	r->seen = time(NULL);
+	TEST_ASSERT(!pthread_create(&r->thread, NULL, run, r), "pthread_create()");
+}
+
+/* Whether it is still in its storm; if not asked to stop, it must get on. */
+static bool look_after(struct runner *r, int id, int cpus)
+{
+	u64 now = shared->vcpu[id].expired;
+
+	if (r->ended)
+		return false;
+	if (now != r->expired) {
+		r->expired = now;
+		r->seen = time(NULL);
+	}
+	TEST_ASSERT(time(NULL) - r->seen < STANDSTILL,
+		    "vCPU %d goes on: armed %#llx host %#llx pending %#llx", id,
+		    shared->area[id].armed, shared->area[id].host, shared->area[id].pending);
+	move(r, cpus);
+	/* A halted vCPU must come back for its timer, not for the signal. */
+	if (!shared->stop)
+		pthread_kill(r->thread, SIGUSR1);
+	nap(5);
+	return true;
+}
+
 int main(int argc, char *argv[])
 {
 	int seconds = argc > 1 ? atoi(argv[1]) : 10, n = argc > 2 ? atoi(argv[2]) : 4;
-	int i, left, cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	struct kvm_vcpu *vcpus[MAX_VCPUS];
+	int i, left, storming, plugged, cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	struct sigaction action = { .sa_handler = kicked };
-	time_t end, seen[MAX_VCPUS];
-	u64 before[MAX_VCPUS] = {};
 	struct kvm_vm *vm;
+	time_t end;
 
 	TEST_ASSERT(n >= 1 && n <= MAX_VCPUS, "%d vCPUs", n);
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_TSC_DEADLINE_TIMER));
 	sigaction(SIGUSR1, &action, NULL);
-	vm = vm_create_with_vcpus(n, guest_code, vcpus);
+	vm = vm_create(n);
 	if (vm_init_descriptor_tables)
 		vm_init_descriptor_tables(vm);
 	vm_install_exception_handler(vm, TIMER_VECTOR, timer_interrupt);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, AREA_GPA, SLOT, 1, 0);
 	virt_map(vm, AREA_GPA, AREA_GPA, 1);
 	shared = addr_gpa2hva(vm, AREA_GPA);
-	shared->khz = __vcpu_ioctl(vcpus[0], KVM_GET_TSC_KHZ, NULL);
+	shared->khz = __vm_ioctl(vm, KVM_GET_TSC_KHZ, NULL);
 	TEST_ASSERT((int)shared->khz > 0, "KVM knows the frequency of the guest's TSC");
-	for (i = 0; i < n; i++) {
-		struct runner *r = &runners[i];
-
-		r->vcpu = vcpus[i];
-		shared->vcpu[i].seed = i + 1;
-		vcpu_set_cpuid_feature(r->vcpu, X86_FEATURE_TSC_DEADLINE_TIMER);
-		vcpu_set_cpuid_feature(r->vcpu, KVM_X86_CPU_FEATURE(0x40000001, 0, EAX,
-								    KVM_FEATURE_LAZY_TSCDEADLINE));
-		if (vcpu_init_descriptor_tables)
-			vcpu_init_descriptor_tables(r->vcpu);
-		if (i) /* not to wait for a SIPI */
-			vcpu_mp_state_set(r->vcpu, &(struct kvm_mp_state){ KVM_MP_STATE_RUNNABLE });
-		r->first = vcpu_save_state(r->vcpu);
-		vcpu_ioctl(r->vcpu, KVM_GET_LAPIC, &r->first_lapic);
-	}
 	end = time(NULL) + seconds;
-	for (i = 0; i < n; i++) {
-		seen[i] = time(NULL);
-		TEST_ASSERT(!pthread_create(&runners[i].thread, NULL, run, &runners[i]),
-			    "pthread_create()");
-	}
+	for (plugged = 0; plugged < n - (n > 1); plugged++)
+		plug(vm, plugged);
 	do {
-		shared->stop = time(NULL) >= end;
-		for (i = left = 0; i < n; i++) {
-			u64 now = shared->vcpu[i].expired;
-
-			left += !runners[i].ended;
-			if (runners[i].ended)
-				continue;
-			if (now != before[i]) {
-				before[i] = now;
-				seen[i] = time(NULL);
-			}
-			TEST_ASSERT(time(NULL) - seen[i] < STANDSTILL,
-				    "vCPU %d goes on: armed %#llx host %#llx pending %#llx", i,
-				    shared->area[i].armed, shared->area[i].host,
-				    shared->area[i].pending);
-			move(&runners[i], cpus);
-			/* A halted vCPU must come back for its timer, not for the signal. */
-			if (!shared->stop)
-				pthread_kill(runners[i].thread, SIGUSR1);
-			nap(5);
+		shared->stop = time(NULL) >= end && plugged == n;
+		for (i = left = storming = 0; i < plugged; i++) {
+			left += look_after(&runners[i], i, cpus);
+			storming += shared->vcpu[i].expired >= PLUG_AFTER;
 		}
+		if (plugged < n && storming == plugged)
+			plug(vm, plugged++);
 	} while (left);
 	for (i = 0; i < n; i++) {
 		struct runner *r = &runners[i];
