@@ -155,4 +155,5 @@ def main():
                 guest.process.wait()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -16,8 +16,11 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from lab.linux_inside import counts
+
 LIMIT = 180  # seconds for a guest
-DEBUGFS = "/sys/kernel/debug/kvm"
 ARGUMENTS = ("console=ttyS0 quiet panic=-1 tsc=reliable nokaslr random.trust_cpu=on"
              " cryptomgr.notests")
 
@@ -28,20 +31,6 @@ def load(modules):
     subprocess.run(["busybox", "rmmod", vendor, "kvm"], check=True)
     for name in ("kvm", vendor):
         subprocess.run(["busybox", "insmod", f"{modules}/{name}.ko"], check=True)
-
-
-def counts(process):
-    """Of the only virtual machine there is."""
-    (machine,) = [name for name in os.listdir(DEBUGFS) if name.startswith(f"{process.pid}-")]
-    found = {}
-    for name in sorted(os.listdir(f"{DEBUGFS}/{machine}")):
-        path = f"{DEBUGFS}/{machine}/{name}"
-        if os.path.isfile(path):
-            with open(path) as file:
-                text = file.read().strip()
-            if text.isdigit():
-                found[name] = int(text)
-    return found
 
 
 def boot(kernel, initrd, cpu):
