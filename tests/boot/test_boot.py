@@ -182,16 +182,16 @@ def test_periodic_timers_fire_as_often_as_asked():
     assert run["late_ns"]["max"] > 0
 
 
-def test_more_slack_means_fewer_interrupts():
-    counts = []
-    for slack in ("0", "3ms", "20ms"):
-        status, output = boot(f"storm=expire mode=eager ops=1000 timers=50 timeout=40ms"
-                              f" slack={slack}")
-        assert status == SUCCESS, output
-        run, = runs_of(output)
-        assert run["early"] == run["lost"] == 0
-        counts.append(run["interrupts"])
-    assert counts[1] < 0.8 * counts[0] and counts[2] < 0.5 * counts[1], counts
+@pytest.mark.parametrize("slack", (3, 20))
+def test_interrupts_are_apart_by_the_slack(slack):
+    """An interrupt runs all that may run by then, so what is left is due a slack later. Without
+    slack they are 0.8 ms apart here, on a machine that has the time for it."""
+    status, output = boot(f"storm=expire mode=eager ops=1000 timers=50 timeout=40ms"
+                          f" slack={slack}ms")
+    assert status == SUCCESS, output
+    run, = runs_of(output)
+    assert run["early"] == run["lost"] == 0
+    assert 0 < run["interrupts"] - run["spurious"] <= run["ns"] / (slack * 1e6) + 1, run
 
 
 @pytest.mark.parametrize("options", [
@@ -386,7 +386,8 @@ def test_one_tick_more_is_one_interrupt_more():
         run, = runs_of(output)
         counts.append((run["interrupts"], run["ns"] / 5e6))
     assert counts[0][0] <= 25
-    assert counts[1][0] > 20 + counts[1][1] / 4, counts
+    # Of those that were due, as a slow machine has one interrupt for several of them.
+    assert 20 + counts[1][1] / 10 < counts[1][0] <= 25 + counts[1][1], counts
 
 
 def test_panic_is_a_status_of_its_own():

@@ -113,7 +113,7 @@ def test_a_storm_is_disturbed_in_its_middle(stormed, workload, mode, cpus):
 
 @boots
 @pytest.mark.parametrize("cpus", (1, 4))
-@pytest.mark.parametrize("guest", ("exits", "many", "none"))
+@pytest.mark.parametrize("guest", ("exits", "mixed", "many", "none"))
 def test_a_guest_that_was_disturbed_all_along_ends_well(stormed, guest, cpus):
     said = re.search(rf"^{guest}-{cpus}: ok \((\d+) moves", stormed[0], re.M)
     assert said and int(said.group(1)) >= 100, stormed[0]

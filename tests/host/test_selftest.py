@@ -80,8 +80,8 @@ def test_the_series_bring_the_same_test():
 @pytest.mark.parametrize("kernel, name", [(kernel, name) for kernel in KERNELS
                                           for name in subtests(kernel)])
 def test_protocol(patched, kernel, name):
-    said = patched(kernel).stdout
-    assert re.search(rf"^ok \d+ {name}\b", said, re.M), said[-3000:]
+    done = patched(kernel)
+    assert re.search(rf"^ok \d+ {name}\b", done.stdout, re.M), done.stdout[-3000:] + done.stderr
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
