@@ -21,9 +21,10 @@ import vmm
 
 # Workload/mode, in the order in which the guest has them; it has to be at each when it is stopped
 # to be saved. An operation with an exit may take 20 ms here; more are needed where one exit is for
-# many timers, and many more where nearly all exits disappear. To KVM mode rearm is as eager.
-# The tick of mixed is a fiftieth of its timeout, and one that comes faster than it can be served
-# leaves time for nothing else.
+# many timers, and many more where nearly all exits disappear, but not too many: QEMU does not know
+# the MSR, so when it has loaded the guest the feature is off, and what is left of that storm exits.
+# To KVM mode rearm is as eager. The tick of mixed is a fiftieth of its timeout, and one that comes
+# faster than it can be served leaves time for nothing else.
 EXITS = ("sleep", "rearm", "cancel", "idle", "tcp_rr", "earlier")
 NO_EXITS = ("rearm", "cancel")
 GUESTS = {"exits": ("mode=eager,lazy ops=1000 timers=50 timeout=2ms",
@@ -33,11 +34,11 @@ GUESTS = {"exits": ("mode=eager,lazy ops=1000 timers=50 timeout=2ms",
                     [("mixed", "eager"), ("mixed", "lazy")]),
           "many": ("mode=eager,lazy ops=20000 timers=50 timeout=20ms",
                    [("expire", "eager"), ("expire", "lazy")]),
-          "none": ("mode=lazy ops=4000000 timers=50 timeout=20ms",
+          "none": ("mode=lazy ops=1000000 timers=50 timeout=20ms",
                    [(workload, "lazy") for workload in NO_EXITS])}
 STOPS = 3           # at each
 FIRMWARE = 0.2      # seconds that a guest has after a reset
-vmm.LIMIT, vmm.AT_ONCE, vmm.WAIT = 600, 5, 0.05
+vmm.LIMIT, vmm.AT_ONCE, vmm.WAIT = 1200, 5, 0.05
 
 
 class Moves(threading.Thread):
