@@ -275,7 +275,8 @@ def test_each_timer_that_was_armed_has_an_end(small):
         if run["workload"] == "sleep":
             assert counts == {"armed": 200, "fired": 200, "cancelled": 0, "pending": 0}
         if run["workload"] == "expire":
-            assert 0 < counts["pending"] <= 10
+            # On a slow machine one interrupt ends the run and is the last of all timers.
+            assert counts["fired"] >= 200 and counts["pending"] <= 10
         if run["workload"] == "earlier":
             # A slow machine lets some fire in their 5 ms.
             assert counts["armed"] == 200 and counts["pending"] <= 1

@@ -34,7 +34,7 @@ GUESTS = {"exits": ("mode=eager,lazy ops=1000 timers=50 timeout=2ms",
                     [("mixed", "eager"), ("mixed", "lazy")]),
           "many": ("mode=eager,lazy ops=20000 timers=50 timeout=20ms",
                    [("expire", "eager"), ("expire", "lazy")]),
-          "none": ("mode=lazy ops=1000000 timers=50 timeout=20ms",
+          "none": ("mode=lazy ops=300000 timers=50 timeout=20ms",
                    [(workload, "lazy") for workload in NO_EXITS])}
 STOPS = 3           # at each
 FIRMWARE = 0.2      # seconds that a guest has after a reset

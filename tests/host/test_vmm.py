@@ -77,7 +77,7 @@ def test_the_guest_goes_on_and_loses_no_timer(said, full, name):
     if not COUNTS[name][full]:
         pytest.skip("takes long: ./sloth test --faults")
     found = said(name)
-    assert found[name].startswith(f"ok, {COUNTS[name][full]} in ")
+    assert found[name].startswith(f"ok, {COUNTS[name][full]} in "), found[name]
     assert found["unload"].startswith("ok")
 
 

@@ -68,10 +68,12 @@ def judge(status, text):
     serial.finish()
     if serial.error:
         raise Wrong(str(serial.error))
+    for row in serial.rows:
+        if row["lost"] or row["early"]:
+            raise Wrong(f"{row['workload']}/{row['mode']}: {row['lost']} lost, {row['early']} early,"
+                        f" {row['timer_counts']}, latest {row['late_ns']['max']} ns")
     if status != SUCCESS or not serial.rows:
         raise Wrong(f"status {status}: {text[-400:]!r}")
-    if any(row["lost"] or row["early"] for row in serial.rows):
-        raise Wrong(f"lost or early: {serial.rows}")
 
 
 def qemu(options, *more):
