@@ -71,7 +71,7 @@ def disturb(vm, name):
     def lap():
         clock.append(time.monotonic())
 
-    vm.until(lambda: f"{name} ..." in vm.output(), f"{name} begins")
+    vm.until(lambda: f"{name} ...\n" in vm.output(), f"{name} begins")
     vm.command("stop")
     storming = vm.output().endswith(f"{name} ...\n")
     lap()
