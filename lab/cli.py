@@ -122,9 +122,12 @@ def parser():
                        " and lazy in part: set (no deadline is left to a halt), defer (none is kept"
                        " in brief idle times) (default eager,lazy)")
     linux.add_argument("--workload", default="tcp,hackbench,cyclictest", metavar="LIST",
-                       help="out of tcp, hackbench, cyclictest, and two that only must not fail:"
-                       " modules (the module loaded and unloaded under load), hotplug (a CPU"
-                       " taken off and on) (default the first three)")
+                       help="out of tcp, hackbench, cyclictest; timers (the kernel's selftests of"
+                       " timers, which take a quarter of an hour of the guest's time in each mode);"
+                       " and, under load, what only must not fail: modules (the module"
+                       " loaded and unloaded), hotplug (a CPU taken off and on), suspend (to"
+                       " idle), kexec (into the same kernel, once a round) (default the first"
+                       " three)")
     linux.add_argument("--time", type=between(1, 3600), default=2, metavar="SECONDS",
                        help="for each measurement, of the guest's time (default 2)")
     linux.add_argument("--slow", type=between(1, 10), metavar="N", help="the guest's clock runs so"
@@ -132,7 +135,7 @@ def parser():
     linux.add_argument("--rounds", type=between(1, 100), default=3, metavar="N",
                        help="to take the median of (default 3)")
     linux.add_argument("--times", type=between(1, 100000), default=200, metavar="N",
-                       help="for modules and hotplug (default 200)")
+                       help="for modules, hotplug and suspend (default 200)")
     linux.add_argument("--timeout", type=seconds, metavar="SECONDS", help="time limit for all of"
                        " it, from when the host is up (default 1800)")
     linux.add_argument("--kvm-arg", action="append", default=[], metavar="MODULE.NAME=VALUE",

@@ -392,6 +392,14 @@ def image(kernel, names):
     return unpacked(kernel.directory / "image", "3 " + " ".join(names), make)
 
 
+def boot_image(kernel):
+    """The kernel as a boot loader loads it."""
+    directory = unpacked(kernel.directory / "boot", "1", lambda draft: unpack(
+        kernel.file(kernel.packages["image"]), draft, "./boot/vmlinuz-*"))
+    (file,) = (directory / "boot").iterdir()
+    return file
+
+
 def headers(kernel):
     """Headers and build tools, as /usr would hold them; returns the tree to pass to
     `make -C`. Its one absolute path is made relative to the copy."""

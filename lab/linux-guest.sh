@@ -105,12 +105,51 @@ hotplug() {
 	return $result
 }
 
+# To idle. A byte on the serial line wakes it, the word says that there are no more of them.
+suspend() {
+	load
+	echo enabled >/sys/class/tty/ttyS0/power/wakeup
+	n=0 result=0
+	while [ $n -lt "$1" ] && [ $result = 0 ]; do
+		echo @sleep
+		echo freeze >/sys/power/state || result=1
+		echo @awake
+		word=
+		until [ "$word" = up ]; do read -r word; done
+		usleep 20000
+		n=$((n + 1))
+		[ $((n % 10)) != 0 ] || echo "$n times"
+	done
+	unload
+	echo "@out $n times"
+	return $result
+}
+
+# Into the kernel that is running, with the files that are here. This ends here and begins
+# anew: ready instead of done.
+kexec() {
+	(cd / && find . -xdev ! -path './tmp/*' | cpio -o -H newc) >/tmp/initrd 2>/dev/null || return
+	load
+	usleep 1000000
+	/kexec /kernel /tmp/initrd "$(cat /proc/cmdline)"
+	result=$?
+	unload
+	return $result
+}
+
+timers() {
+	"/timers/$1" >/tmp/out 2>&1
+	result=$?
+	sed 's/^/@out /' /tmp/out
+	return $result
+}
+
 cpus=$(grep -c ^processor /proc/cpuinfo)
 echo "idle: $(cat /sys/devices/system/cpu/cpuidle/current_driver), clock: $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 echo "@ready $(uname -r) $cpus"
 while read -r order arguments; do
 	case $order in
-	tcp | mode | modules | hotplug) $order $arguments ;;
+	tcp | mode | modules | hotplug | suspend | kexec | timers) $order $arguments ;;
 	hackbench) measure hackbench -g 1 -f 5 -l "$arguments" ;;
 	cyclictest) measure cyclictest -q -m -t "$cpus" -a -p 80 -i 2000 -D "$arguments" ;;
 	off) poweroff -f ;;

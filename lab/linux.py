@@ -30,8 +30,14 @@ SILENCE = 600       # seconds for one order, and for the guest to boot, on a bus
 MODES = {"eager": "eager", "lazy": "lazy", "set": "lazy defer=0", "defer": "lazy keep=0"}
 TOOLS = {"sockperf": ("sockperf",), "rt-tests": ("hackbench", "cyclictest")}
 MEASURED = ("tcp", "hackbench", "cyclictest")
-LIFE = ("modules", "hotplug")
-APPLETS = ("cat", "echo", "grep", "ifconfig", "insmod", "kill", "mkdir", "mount", "netstat",
+LIFE = ("modules", "hotplug", "suspend", "kexec")
+# The kernel's own, those that its Makefile calls safe (tools/testing/selftests/timers), less
+# rtcpie, which is about another clock.
+SELFTESTS = "tools/testing/selftests"
+TIMERS = ("posix_timers", "nanosleep", "nsleep-lat", "set-timer-lat", "mqueue-lat",
+          "inconsistency-check", "raw_skew", "threadtest")
+VERDICTS = {0: "pass", 4: "skip"}   # kselftest.h
+APPLETS = ("cat", "cpio", "echo", "find", "grep", "ifconfig", "insmod", "kill", "mkdir", "mount", "netstat",
            "poweroff", "rmmod", "sed", "sh", "stty", "taskset", "uname", "usleep")
 
 TITLES = {"tcp": "TCP request and response over loopback (sockperf), per transaction",
@@ -88,7 +94,34 @@ def tools():
     return found
 
 
-def initrd(module_file, directories):
+def compiled(target, source, *options):
+    with ui.step(f"building {target.name} for the guest"):
+        status, output = system.call(["gcc", "-O2", *options, "-o", target, source, "-pthread",
+                                      "-lrt"], env={**os.environ, "LC_ALL": "C"})
+    if status != 0:
+        raise Fail(f"{source.name} does not build: {modules.first_error(output)}")
+    return target
+
+
+def own_tools(kernel, workloads):
+    """{path in the guest: file} of what is made here, and the kernel to go to."""
+    found = {}
+    with system.build_lock("linux-guest"):
+        place = BUILD / "linux-guest" / "tools"
+        place.mkdir(parents=True, exist_ok=True)
+        if "kexec" in workloads:
+            found["kexec"] = compiled(place / "kexec", ROOT / "lab" / "kexec.c")
+            found["kernel"] = debs.boot_image(kernel)
+        if "timers" in workloads:
+            tree = debs.source(kernel, [f"{SELFTESTS}/timers", f"{SELFTESTS}/kselftest.h"],
+                               kernel.directory / "timers") / SELFTESTS
+            for name in TIMERS:
+                found[f"timers/{name}"] = compiled(place / name, tree / "timers" / f"{name}.c",
+                                                   "-w", f"-I{tree}")
+    return found
+
+
+def initrd(module_file, directories, programs):
     archive, made = initramfs.Archive(), set()
 
     def add(path, contents, mode=0o755):
@@ -108,6 +141,9 @@ def initrd(module_file, directories):
     add("init", initramfs.INIT.with_name("linux-guest.sh").read_bytes())
     add(f"{NAME}.ko", module_file.read_bytes(), 0o644)
     libraries = {}
+    for path, program in programs.items():
+        add(path, program.read_bytes())
+        libraries.update((str(path), path) for path in initramfs.libraries(program))
     for directory, names in zip(directories, TOOLS.values()):
         for name in names:
             program = directory / "usr/bin" / name
@@ -126,6 +162,12 @@ def orders(options):
         for workload in options.workload:
             if workload in LIFE:
                 continue
+            if workload == "timers":
+                found += [{"key": f"round {number} of {options.rounds}: {test}, {mode}",
+                           "workload": workload, "name": mode, "round": number, "test": test,
+                           "mode": MODES[mode], "measured": False, "order": f"timers {test}"}
+                          for test in TIMERS for mode in options.mode]
+                continue
             amount = options.time * 400 if workload == "hackbench" else options.time
             for mode in options.mode:
                 found.append({"key": f"round {number} of {options.rounds}: {workload}, {mode}",
@@ -133,7 +175,11 @@ def orders(options):
                               "mode": MODES[mode], "measured": True,
                               "order": f"{workload} {amount}"})
     for workload in options.workload:
-        if workload in LIFE:
+        if workload == "kexec":
+            found += [{"key": f"kexec, {number} of {options.rounds}", "workload": workload,
+                       "name": "lazy", "round": number, "mode": MODES["lazy"], "measured": False,
+                       "order": "kexec"} for number in range(1, options.rounds + 1)]
+        elif workload in LIFE:
             mode = "eager" if workload == "modules" else "lazy"
             found.append({"key": f"{workload}, {options.times} times", "workload": workload,
                           "name": mode, "round": 1, "mode": MODES[mode], "measured": False,
@@ -159,12 +205,22 @@ def interrupts(before, after):
     return {name: second[name] - first.get(name, 0) for name in second}
 
 
-def result(row):
+def result(row, cpus):
     """A row of linux_inside.py to one of the results file."""
     workload, text = row["workload"], "\n".join(row["out"])
     found = {"workload": workload, "mode": row["name"], "round": row["round"]}
+    if row["booted"] != (workload == "kexec"):
+        raise Fail(f"{row['key']}: the guest {'booted' if row['booted'] else 'did not boot'}")
+    if row["on"] != (cpus if row["name"] != "eager" and workload != "kexec" else 0):
+        raise Fail(f"{row['key']}: {row['on']} of the guest's {cpus} vCPUs use the protocol")
+    if workload == "timers":
+        return {**found, "test": row["test"],
+                "result": VERDICTS.get(row["status"], f"fail ({row['status']})"),
+                "said": row["out"]}
     if row["status"]:
         raise Fail(f"{row['key']}: status {row['status']}: {text[-300:].strip()}")
+    if workload == "kexec":
+        return {**found, "times": 1}
     if workload in LIFE:
         return {**found, "times": int(number(r"(\d+) times", text, workload))}
     if workload == "tcp":
@@ -211,15 +267,29 @@ def lines_of(row):
         yield f"latency {name.replace('p999', 'p99.9')}, us", value, False
 
 
+def timers_table(rows, names):
+    yield " " * 26 + "".join(f"{name:>18}" for name in names)
+    for test in dict.fromkeys(row["test"] for row in rows):
+        results = [", ".join(dict.fromkeys(row["result"] for row in rows
+                                           if (row["test"], row["mode"]) == (test, name)))
+                   for name in names]
+        yield f"  {test:24}" + "".join(f"{text:>18}" for text in results) + (
+            "" if len(set(results)) == 1 else "  differ")
+
+
 def table(rows):
     """Medians of the rounds. Counts beside counts per transaction, as published."""
     text = []
     for workload in dict.fromkeys(row["workload"] for row in rows):
         of_it = [row for row in rows if row["workload"] == workload]
         if workload in LIFE:
-            text += [f"{workload}: {row['times']} times" for row in of_it] + [""]
+            times = sum(row["times"] for row in of_it)
+            text += [f"{workload}: {times} time{'s' * (times != 1)}", ""]
             continue
         names = list(dict.fromkeys(row["mode"] for row in of_it))
+        if workload == "timers":
+            text += ["The kernel's timer selftests", "", *timers_table(of_it, names), ""]
+            continue
         rounds = max(row["round"] for row in of_it)
         text += [TITLES[workload] + (f"; median of {rounds}" if rounds > 1 else ""), "",
                  " " * 26 + "".join(f"{name:>{21 if first else 30}}" for first, name in
@@ -279,7 +349,7 @@ def read_rows(share):
 
 def check(options):
     """Arguments that argparse passes on as they are."""
-    for name, known in (("mode", MODES), ("workload", MEASURED + LIFE)):
+    for name, known in (("mode", MODES), ("workload", (*MEASURED, "timers", *LIFE))):
         words = getattr(options, name).split(",")
         unknown = [word for word in words if word not in known]
         if unknown or len(set(words)) != len(words):
@@ -297,13 +367,14 @@ def command(options):
     machine = host.Host(options.kernel, False, accel, options.kvm_arg)
     kernel = debs.get(machine.series)
     module_file, directories = module(kernel), tools()
+    programs = own_tools(kernel, options.workload)
     limit = options.timeout or LIMIT
     wanted = orders(options)
     began, progress = time.monotonic(), Progress()
     with system.run_directory() as place:
         share = place / "linux"
         share.mkdir()
-        (place / "initrd.guest").write_bytes(initrd(module_file, directories))
+        (place / "initrd.guest").write_bytes(initrd(module_file, directories, programs))
         (place / "orders").write_text(json.dumps(wanted))
         machine.prepare()
         late = None
@@ -317,7 +388,7 @@ def command(options):
             late, status = error, 1
         if (share / "serial").is_file():
             shutil.copyfile(share / "serial", LOG)
-        rows = [{**result(row), "kernel": kernel.version, "host": machine.label,
+        rows = [{**result(row, options.cpus), "kernel": kernel.version, "host": machine.label,
                  "cpus": options.cpus, "slow": options.slow} for row in read_rows(share)]
     if rows:
         system.write_atomically(ROWS, "".join(json.dumps(row) + "\n" for row in rows))

@@ -11,12 +11,15 @@ TSC, and is told that this is so much faster than it is.
 ORDERS is a file, a JSON list: {"key": ..., "mode": ..., "order": what the guest is told}.
 LIMIT is in seconds, for one order and for the guest to come up."""
 
+import glob
 import json
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
+import time
 
 DEBUGFS = "/sys/kernel/debug/kvm"
 ARGUMENTS = ("console=ttyS0 quiet panic=-1 tsc=reliable nokaslr random.trust_cpu=on"
@@ -25,6 +28,7 @@ BAD = re.compile(r"\bBUG\b|\bOops\b|WARNING:|general protection|Kernel panic|loc
                  r"|unchecked MSR access|rcu.*stall|blocked for more than")
 
 
+ASLEEP, PATIENCE = 2, 20    # seconds: of a suspend; for an answer to what ends it
 MOST_KHZ = 34_000_000   # of a TSC: Linux reckons an eighth of it in 32 bits of Hz
 
 
@@ -53,6 +57,15 @@ def counts(process):
                 text = file.read().strip()
             if text.isdigit():
                 found[name] = int(text)
+    return found
+
+
+def lazy_vcpus(process):
+    """How many vCPUs have the feature on."""
+    found = 0
+    for path in glob.glob(f"{DEBUGFS}/{process.pid}-*/vcpu*/lazy-tscdeadline"):
+        with open(path) as file:
+            found += int(file.readline().split()[1], 16) & 1
     return found
 
 
@@ -88,18 +101,29 @@ class Guest:
             raise Failed(f"the guest's kernel complains: {text}")
         return text
 
-    def wait(self, mark):
+    def wait(self, *marks):
         """The lines up to the one that begins so; that one first."""
         lines = []
         while True:
             line = self.read()
             at = line.find("@")
-            if at >= 0 and line[at:].startswith(mark):
+            if at >= 0 and line[at:].startswith(marks):
                 return [line[at:], *lines]
             lines.append(line)
 
     def say(self, text=""):
         self.line.sendall(text.encode() + b"\n")
+
+    def wake(self):
+        """Lets it sleep, and wakes it by a byte; one that came before it slept does not."""
+        time.sleep(ASLEEP)
+        if select.select([self.line], [], [], 0)[0] or self.held:
+            raise Failed(f"the guest did not sleep: {self.read()}")
+        self.say()
+        while not select.select([self.line], [], [], PATIENCE)[0]:
+            self.say()
+        self.wait("@awake")
+        self.say("up")
 
     def obey(self, order, measured):
         """What came of an order: its status, lines of output, KVM's counts."""
@@ -113,10 +137,15 @@ class Guest:
             after = counts(self.process)
             self.say()
             found["exits"] = {name: after[name] - before.get(name, 0) for name in sorted(after)}
-        done, *lines = self.wait("@done")
+        done, *lines = self.wait("@done", "@ready", "@sleep")
+        while done == "@sleep":
+            self.wake()
+            done, *lines = self.wait("@done", "@ready", "@sleep")
         for what in ("before", "after", "out"):
             found[what] = [line[len(what) + 2:] for line in lines if line.startswith(f"@{what} ")]
-        found["status"] = int(done.split()[1])
+        found["booted"] = done.startswith("@ready")
+        found["status"] = 0 if found["booted"] else int(done.split()[1])
+        found["on"] = lazy_vcpus(self.process)
         found["log"] = [line for line in lines if not line.startswith("@")]
         return found
 
@@ -143,6 +172,8 @@ def main():
                         raise Failed(f"mode {mode}: {' '.join(found['log'])}")
                 print(order["key"], flush=True)
                 row = {**order, **guest.obey(order["order"], order["measured"])}
+                if row["booted"]:
+                    mode = None
                 rows.write(json.dumps(row) + "\n")
                 rows.flush()
             guest.say("off")

@@ -307,7 +307,8 @@ def timelines(trace, base):
             rows = parts.setdefault((row["run"], row["cpu"]), [])
             if len(rows) < 2 * EVENTS and (row["source"] == "guest" or row["event"] in plot.LANES):
                 rows.append(row)    # they come in order: the first of a trace that may be long
-    for (run, cpu), rows in list(parts.items())[:TIMELINES]:
+    drawn = [part for part in parts.items() if part[1]]
+    for (run, cpu), rows in drawn[:TIMELINES]:
         rows = sorted(rows, key=lambda row: row["ns"])[:EVENTS]
         workload, _, mode = run.partition("/")
         yield (f"time-{run.replace('/', '-')}-{cpu}", f"{run}, vCPU {cpu}", plot.timeline(rows),

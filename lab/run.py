@@ -17,6 +17,7 @@ from lab.ui import Fail, Usage
 IMAGE = BUILD / "sloth.elf"
 LIMIT = 300  # seconds for RUNS runs, when --timeout does not say otherwise
 RUNS = 24    # of a guest that is asked for nothing in particular
+TRACED = 2   # times as long: the traces come over a serial line, too
 RESULTS = BUILD / "results.jsonl"
 REPORT = BUILD / "report"
 
@@ -207,6 +208,8 @@ def storm(options):
     build_guest()
     where = probe.choose(options)
     usual = bochs.LIMIT if where == "bochs" else LIMIT
+    if any(word.startswith("trace=") for word in options.words):
+        usual *= TRACED
     limit = options.timeout or usual * max(1, len(plan) / RUNS)
     if options.stock:
         plan = [name for name in plan if not name.endswith("/lazy")]

@@ -33,7 +33,8 @@ class Options:
 
 
 def a_row(**changes):
-    return {"workload": "tcp", "name": "lazy", "round": 1, "key": "tcp, lazy", "status": 0,
+    return {"workload": "tcp", "name": "lazy", "round": 1, "key": "tcp, lazy", "status": 0, "booted": False,
+            "on": 0 if changes.get("name") == "eager" else 2,
             "order": "tcp 5", "out": SOCKPERF.splitlines(),
             "before": ["LOC:  10  20  Local timer interrupts", "CAL: 1 2 Function call interrupts"],
             "after": ["LOC: 110  70  Local timer interrupts", "CAL: 4 4 Function call interrupts"],
@@ -69,7 +70,7 @@ def test_a_list_is_checked():
 
 
 def test_a_transaction_is_one_that_was_answered():
-    row = linux.result(a_row())
+    row = linux.result(a_row(), 2)
     assert row["transactions"] == 1000 and row["per_second"] == 400
     assert row["latency_us"] == {"p50": 500.125, "p99": 700.25, "p999": 900.5}
     assert row["interrupts"] == {"LOC": 150, "CAL": 5}
@@ -77,7 +78,7 @@ def test_a_transaction_is_one_that_was_answered():
 
 def test_the_threads_of_cyclictest_are_one():
     row = linux.result(a_row(workload="cyclictest", order="cyclictest 5",
-                             out=CYCLICTEST.splitlines()))
+                             out=CYCLICTEST.splitlines()), 2)
     assert row["transactions"] == 400
     assert row["latency_us"] == {"average": 85, "max": 900}
 
@@ -86,10 +87,40 @@ def test_the_threads_of_cyclictest_are_one():
     {"status": 1}, {"out": ["sockperf: ERROR"]}, {"out": []},
     {"out": SOCKPERF.replace("=1000", "=0").splitlines()},
     {"workload": "cyclictest", "out": []}, {"workload": "hackbench", "out": []},
+    {"booted": True}, {"workload": "kexec", "on": 0}, {"on": 1}, {"name": "eager", "on": 2},
+    {"workload": "kexec", "booted": True}, {"workload": "suspend", "out": ["5 times"], "on": 0},
 ])
 def test_a_measurement_that_failed_is_no_figure(changes):
     with pytest.raises(Fail):
-        linux.result(a_row(**changes))
+        linux.result(a_row(**changes), 2)
+
+
+def test_a_kexec_is_one_that_booted_with_the_feature_off():
+    row = linux.result(a_row(workload="kexec", order="kexec", booted=True, on=0, out=[]), 2)
+    assert "kexec: 1 time\n" in linux.table([row])
+
+
+def test_a_selftest_has_a_verdict_in_each_mode_and_round():
+    rows = [linux.result(a_row(workload="timers", test=test, name=name, round=number, out=[],
+                               status=status), 2)
+            for test, name, number, status in (
+                ("nanosleep", "eager", 1, 0), ("nanosleep", "lazy", 1, 0),
+                ("raw_skew", "eager", 1, 1), ("raw_skew", "eager", 2, 1),
+                ("raw_skew", "lazy", 1, 1), ("raw_skew", "lazy", 2, 4))]
+    lines = [line.split() for line in linux.table(rows).splitlines()]
+    assert ["nanosleep", "pass", "pass"] in lines
+    assert ["raw_skew", "fail", "(1)", "fail", "(1),", "skip", "differ"] in lines
+
+
+@pytest.mark.linux_lazy
+def test_the_selftests_are_those_of_the_kernel_that_its_makefile_calls_safe():
+    for kernel in map(debs.get, KERNELS):
+        tree = debs.source(kernel, [f"{linux.SELFTESTS}/timers",
+                                    f"{linux.SELFTESTS}/kselftest.h"], kernel.directory / "timers")
+        text = (tree / linux.SELFTESTS / "timers/Makefile").read_text().replace("\\\n", " ")
+        (names,) = [line.split("=")[1].split() for line in text.splitlines()
+                    if line.startswith("TEST_GEN_PROGS =")]
+        assert {*names} == {*linux.TIMERS, "rtcpie"}
 
 
 def test_the_table_has_counts_for_each_transaction_and_medians():
@@ -97,7 +128,7 @@ def test_the_table_has_counts_for_each_transaction_and_medians():
     for name, writes in (("eager", (5000, 4000, 90000)), ("lazy", (100, 80, 120))):
         for number, count in enumerate(writes, 1):
             rows.append(linux.result(a_row(name=name, round=number, exits={
-                "exit_counts.exits": 10000, "exit_counts.tsc_deadline": count})))
+                "exit_counts.exits": 10000, "exit_counts.tsc_deadline": count}), 2))
     lines = {line[:26].strip(): line[26:].split() for line in linux.table(rows).splitlines()}
     assert lines["tsc-deadline"] == ["5,000", "5.0000", "100", "0.1000", "98.0", "%"]
     assert lines["all exits"] == ["10,000", "10.0000", "10,000", "10.0000", "0.0", "%"]
@@ -155,7 +186,7 @@ def test_the_guests_series_applies_without_the_hosts(kernel, tmp_path):
 @pytest.fixture(scope="module", params=KERNELS)
 def rows(request, sloth):
     done = sloth("linux", "--host=tcg", f"--kernel={request.param}", "--rounds=1", "--time=5",
-                 "--workload=tcp,cyclictest,modules,hotplug", "--times=20", "--timeout=2400",
+                 "--workload=tcp,cyclictest,modules,hotplug,suspend,kexec", "--times=20", "--timeout=2400",
                  limit=3600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return [json.loads(line) for line in (ROOT / "build/linux.jsonl").read_text().splitlines()]
@@ -190,4 +221,7 @@ def test_no_wake_up_is_lost(rows):
 
 @pytest.mark.linux_lazy
 def test_it_comes_and_goes(rows):
-    assert of(rows, "modules", "eager")["times"] == of(rows, "hotplug", "lazy")["times"] == 20
+    assert of(rows, "modules", "eager")["times"] == 20
+    for workload in ("hotplug", "suspend"):
+        assert of(rows, workload, "lazy")["times"] == 20
+    assert of(rows, "kexec", "lazy")["times"] == 1

@@ -186,6 +186,8 @@ def test_the_report_draws_the_trace_of_its_own_runs(tmp_path):
     rows = three("rearm")
     lines = [json.dumps(row) for row in (*EVENTS, event(0, "set", 1, 1, cpu=1),
                                          event(0, "kvm_exit", None, None, cpu=None, source="host"),
+                                         # Of CPU 2, cut short, there is nothing to draw.
+                                         event(0, "kvm_entry", None, None, cpu=2, source="host"),
                                          event(0, "set", 1, 1, run="sleep/lazy"))]
     page = page_of(tmp_path, rows, trace=lines)
     assert re.findall(r"<figure id='(time-[^']*)'", page) == ["time-rearm-lazy-0",
