@@ -80,17 +80,16 @@ counts() {
 save="{\"execute\":\"pmemsave\",\"arguments\":{\"val\":${trace%:*},\"size\":${trace#*:},\
 \"filename\":\"$place/memory\"}}"
 
-# Looks into each vCPU now and then, for which QEMU takes it out of KVM_RUN, and writes back
-# what it has read of the vCPU: else a trace would have next to no PARK and RESUME.
+# Looks into a vCPU now and then, each by turns, for which QEMU takes it out of KVM_RUN, and
+# writes back what it has read of it: else a trace would have next to no PARK and RESUME. All of
+# them each time would leave eight in their firmware no time to go on.
 disturb() {
 	cpus=$(echo "$*" | sed 's/.* -smp \([0-9]*\).*/\1/')
+	cpu=0
 	while sleep 0.1; do
-		cpu=0
-		while [ $cpu -lt "$cpus" ]; do
-			echo "{\"execute\":\"human-monitor-command\",\"arguments\":\
+		echo "{\"execute\":\"human-monitor-command\",\"arguments\":\
 {\"command-line\":\"p \$pc\",\"cpu-index\":$cpu}}" >&4
-			cpu=$((cpu + 1))
-		done
+		cpu=$(((cpu + 1) % cpus))
 	done
 }
 
