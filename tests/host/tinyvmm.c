@@ -59,6 +59,7 @@
 #define ROM_PORT   0xf5
 #define ROM_OUTS   50
 
+#define RFLAGS_IF (1 << 9)
 #define TSC_JUMP 5000000 /* cycles; of two milliseconds or so */
 
 /* Of the deadline, in the storm "sleep", and more than "faults" makes for one timer. */
@@ -551,18 +552,27 @@ static void snapshot(void)
 	done += !saved.there;
 }
 
-/* A deadline that is written back is what was read: as QEMU does it at each stop. */
+/*
+ * A deadline that is written back is what was read: as QEMU does it at each stop. Back the TSC goes
+ * only while the guest takes interrupts: set back after the guest has found a timer due and
+ * before its callback looks at the TSC again, it would make that timer early in the guest's count.
+ */
 static void move_tsc(void)
 {
 	static uint64_t true_offset;
-	uint64_t deadline = msr(MSR_TSC_DEADLINE);
+	uint64_t deadline = msr(MSR_TSC_DEADLINE), offset;
 	long when = random() % 3;
+	struct kvm_regs regs;
 
 	if (!true_offset)
 		true_offset = tsc_offset();
+	IOCTL(vcpu, KVM_GET_REGS, &regs);
+	offset = true_offset + (uint64_t)(random() % (2 * TSC_JUMP) - TSC_JUMP);
+	if (!(regs.rflags & RFLAGS_IF) && (int64_t)(offset - tsc_offset()) < 0)
+		offset = true_offset + TSC_JUMP;
 	if (when == 0)
 		set_msr(MSR_TSC_DEADLINE, deadline);
-	set_tsc_offset(true_offset + (uint64_t)(random() % (2 * TSC_JUMP) - TSC_JUMP));
+	set_tsc_offset(offset);
 	if (when == 1)
 		set_msr(MSR_TSC_DEADLINE, deadline);
 	done++;

@@ -379,10 +379,11 @@ def tiny(fault, count, storm="storm=sleep mode=lazy timeout=300us"):
     """See tinyvmm.c. How often it was done, and with the feature on."""
     done = subprocess.run([TINY, IMAGE, storm, fault, str(count), str(random.randrange(1 << 30))],
                           capture_output=True, text=True)
-    if done.stderr and done.returncode != SUCCESS:
-        raise Wrong(done.stderr.strip())
+    figures = re.match(r"(\d+) times, ACTIVE in (\d+)$", done.stderr)
+    if not figures:
+        raise Wrong(f"status {done.returncode}: {done.stderr.strip()}")
     judge(done.returncode, done.stdout)
-    return map(int, re.match(r"(\d+) times, ACTIVE in (\d+)$", done.stderr).groups())
+    return map(int, figures.groups())
 
 
 def in_place(fault, count, storm="storm=sleep mode=lazy timeout=300us ops={}", ops=12):
