@@ -123,7 +123,7 @@ def parser():
                        " in brief idle times) (default eager,lazy)")
     linux.add_argument("--workload", default="tcp,hackbench,cyclictest", metavar="LIST",
                        help="out of tcp, hackbench, cyclictest; timers (the kernel's selftests of"
-                       " timers, which take a quarter of an hour of the guest's time in each mode);"
+                       " timers, which take nine minutes of the guest's time in each mode);"
                        " and, under load, what only must not fail: modules (the module"
                        " loaded and unloaded), hotplug (a CPU taken off and on), suspend (to"
                        " idle), kexec (into the same kernel, once a round) (default the first"

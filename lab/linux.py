@@ -37,8 +37,8 @@ SELFTESTS = "tools/testing/selftests"
 TIMERS = ("posix_timers", "nanosleep", "nsleep-lat", "set-timer-lat", "mqueue-lat",
           "inconsistency-check", "raw_skew", "threadtest")
 VERDICTS = {0: "pass", 4: "skip"}   # kselftest.h
-APPLETS = ("cat", "cpio", "echo", "find", "grep", "ifconfig", "insmod", "kill", "mkdir", "mount", "netstat",
-           "poweroff", "rmmod", "sed", "sh", "stty", "taskset", "uname", "usleep")
+APPLETS = ("cat", "cpio", "echo", "find", "grep", "ifconfig", "insmod", "kill", "mkdir", "mount",
+           "netstat", "poweroff", "rmmod", "sed", "sh", "stty", "taskset", "uname", "usleep")
 
 TITLES = {"tcp": "TCP request and response over loopback (sockperf), per transaction",
           "hackbench": "hackbench, per message",

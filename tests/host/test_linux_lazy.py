@@ -33,8 +33,8 @@ class Options:
 
 
 def a_row(**changes):
-    return {"workload": "tcp", "name": "lazy", "round": 1, "key": "tcp, lazy", "status": 0, "booted": False,
-            "on": 0 if changes.get("name") == "eager" else 2,
+    return {"workload": "tcp", "name": "lazy", "round": 1, "key": "tcp, lazy", "status": 0,
+            "booted": False, "on": 0 if changes.get("name") == "eager" else 2,
             "order": "tcp 5", "out": SOCKPERF.splitlines(),
             "before": ["LOC:  10  20  Local timer interrupts", "CAL: 1 2 Function call interrupts"],
             "after": ["LOC: 110  70  Local timer interrupts", "CAL: 4 4 Function call interrupts"],
