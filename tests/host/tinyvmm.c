@@ -60,7 +60,7 @@
 #define ROM_OUTS   50
 
 #define RFLAGS_IF (1 << 9)
-#define TSC_JUMP 5000000 /* cycles; of two milliseconds or so */
+#define TSC_JUMP  5000000 /* cycles; of two milliseconds or so */
 
 /* Of the deadline, in the storm "sleep", and more than "faults" makes for one timer. */
 #define CHANGES	     3
