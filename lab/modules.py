@@ -212,14 +212,18 @@ def first_error(output):
     return (output.strip().splitlines() or ["no output"])[-1]
 
 
+def compiler_call(tree, headers, *goals):
+    """The make that compiles KVM's tree; its status and output."""
+    return system.call(
+        ["make", "-C", headers, f"M={tree}/arch/x86/kvm", f"SLOTH_TREE={tree}", *WITHOUT,
+         f"-j{os.cpu_count() or 1}", *goals], env={**os.environ, "LC_ALL": "C", "MAKEFLAGS": ""})
+
+
 def compile_tree(tree, headers, version):
     if re.search(r"\s", str(tree)):
         raise Fail(f"the kernel's makefiles do not take a path with a space: {tree}")
     log = BUILD / "modules.log"
-    status, output = system.call(
-        ["make", "-C", headers, f"M={tree}/arch/x86/kvm", f"SLOTH_TREE={tree}", *WITHOUT,
-         f"-j{os.cpu_count() or 1}", "modules"],
-        env={**os.environ, "LC_ALL": "C", "MAKEFLAGS": ""})
+    status, output = compiler_call(tree, headers, "modules")
     log.write_text(output)
     if status != 0:
         raise Fail(f"KVM of Linux {version} does not build: {first_error(output)} (all of it:"
