@@ -46,17 +46,19 @@ HOSTS = {
     "park_random": "park", "resume_sync": "resume", "resume_armed": "resume", "msr_moved": "sync",
 }
 
-# What each needs: timers that are moved; that are stopped when KVM's fires; halts. And QEMU
-# disturbs the vCPUs all the time.
+# What each needs: timers that are moved; that are stopped when KVM's fires; halts; an idle loop
+# that is left while timers go on. And QEMU disturbs the vCPUs all the time.
 KICKS = ["storm=rearm,cancel", "mode=lazy", "ops=4000", "timers=8", "timeout=2ms", "cpus=1",
          "trace=20000"]
 STOPS = ["storm=cancel", "mode=lazy", "ops=8000", "timers=1", "timeout=1ms", "cpus=1",
          "trace=60000"]
 HALTS = ["storm=tcp_rr,sleep", "mode=lazy", "ops=400", "cpus=2", "trace=10000"]
-WORDS = {"stops": STOPS, "kick_none": STOPS, **dict.fromkeys(
-    ("halts", "DEFER_ORDER", "DEFER_BLIND", "NO_COMMIT", "COMMIT_NOTHING", "halt", "park",
+LEAVES = ["storm=mixed", "mode=lazy", "ops=1500", "timeout=50ms", "cpus=1", "trace=20000"]
+WORDS = {"stops": STOPS, "kick_none": STOPS, "leaves": LEAVES, "NO_COMMIT": LEAVES,
+         "COMMIT_NOTHING": LEAVES, **dict.fromkeys(
+    ("halts", "DEFER_ORDER", "DEFER_BLIND", "halt", "park",
      "park_sync", "park_armed", "park_random", "resume_sync", "resume_armed"), HALTS)}
-GOOD = ("kicks", "stops", "halts")
+GOOD = ("kicks", "stops", "halts", "leaves")
 LIMIT = 60      # seconds for a guest: a broken one may hang
 
 
