@@ -154,15 +154,17 @@ class Host(host.Host):
     boot_modules = ()
     vendors = ("kvm_intel",)
     init = INIT
+    memory = MEMORY
 
     def __init__(self, series=None, stock=False, options=()):
         super().__init__(series, stock, "bochs", options)
         if self.options["kvm_amd"]:
             raise ui.Usage("--kvm-arg: the CPU that Bochs emulates is Intel's")
 
-    def run(self, argv, *, files=(), stdout=None, stderr=None, environment=None, limit=None):
-        """Runs argv in the host and returns its exit status. files: what it needs beside
-        its libraries. stdout, stderr: objects with write(bytes). limit: seconds for the
+    def run(self, argv, *, files=(), programs=(), stdout=None, stderr=None, environment=None,
+            limit=None):
+        """Runs argv in the host and returns its exit status. programs: others that it starts.
+        files: what all of these need beside their libraries. stdout, stderr: objects with write(bytes). limit: seconds for the
         command, boot not included."""
         _, known = system.call(["bochs", "--help", "cpu"])
         if CPU not in known.split():
@@ -172,7 +174,7 @@ class Host(host.Host):
         settings = {"kvm": " ".join(self.kvm_list), "marker": marker,
                     **{f"{name}_options": " ".join(words) for name, words in self.options.items()},
                     "command": host.script(argv, "/", environment or {})}
-        initrd = (self.base + initramfs.programs([argv[0]], files)
+        initrd = (self.base + initramfs.programs([argv[0], *programs], files)
                   + initramfs.command(settings))
         with system.run_directory() as place:
             with ui.step("making the disk to boot from"):
@@ -194,7 +196,7 @@ class Boot:
         self.ready, self.began = False, None
         self.exit_status = None
         (place / "settings").write_text(SETTINGS.format(
-            memory=MEMORY, cpu=CPU, speed=SPEED, cylinders=cylinders, heads=HEADS,
+            memory=machine.memory, cpu=CPU, speed=SPEED, cylinders=cylinders, heads=HEADS,
             sectors=SECTORS))
         # Debian's Bochs has a debugger, which waits for the first of these; the second is
         # for when it thinks that there is something to debug.

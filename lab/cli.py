@@ -114,8 +114,11 @@ def parser():
                                 " the patched host, eager and lazy by turns: exits per transaction")
     kernel(linux)
     linux.set_defaults(stock=False)
-    linux.add_argument("--host", default="auto", choices=("auto", "kvm", "tcg"),
-                       help="where the host runs (default auto: the first that works)")
+    linux.add_argument("--host", default="auto", choices=("auto", "kvm", "tcg", "bochs"),
+                       help="where the host runs (default auto: kvm or tcg, the first that works)")
+    linux.add_argument("--guest", default="module", choices=("module", "patched"), help="Debian's"
+                       " kernel with the module, or a small one that is compiled with the guest's"
+                       " series first (default module)")
     linux.add_argument("--cpus", type=between(1, 16), default=2, metavar="N",
                        help="of the guest (default 2)")
     linux.add_argument("--mode", default="eager,lazy", metavar="LIST", help="out of eager, lazy,"
@@ -128,10 +131,14 @@ def parser():
                        " loaded and unloaded), hotplug (a CPU taken off and on), suspend (to"
                        " idle), kexec (into the same kernel, once a round) (default the first"
                        " three)")
+    linux.add_argument("--tick", default="retain", choices=("retain", "stop"), help="what the"
+                       " guest's kernel does with its tick when a CPU becomes idle: retain it for"
+                       " a while, as it does by itself, or stop it at once, as it did until 2026"
+                       " (default retain)")
     linux.add_argument("--time", type=between(1, 3600), default=2, metavar="SECONDS",
                        help="for each measurement, of the guest's time (default 2)")
     linux.add_argument("--slow", type=between(1, 10), metavar="N", help="the guest's clock runs so"
-                       " many times slower than the host's (default 10 under emulation, else 1)")
+                       " many times slower than the host's (default 10 with tcg, 8 with bochs, else 1)")
     linux.add_argument("--rounds", type=between(1, 100), default=3, metavar="N",
                        help="to take the median of (default 3)")
     linux.add_argument("--times", type=between(1, 100000), default=200, metavar="N",
@@ -255,7 +262,8 @@ def main(words):
             raise Usage(f"--fast leaves out what --{extras[0]} adds")
         if only_check:
             with_bochs = getattr(options, "host", "") == "bochs" or "bochs" in extras
-            return 100 + with_bochs + 2 * ("debug-host" in extras)
+            with_kernel = "debug-host" in extras or getattr(options, "guest", "") == "patched"
+            return 100 + with_bochs + 2 * with_kernel
         commands = {"run": command_run, "host": command_host, "test": command_test,
                     "bench": command_bench, "compare": command_compare,
                     "claims": command_claims, "conform": command_conform, "linux": command_linux,

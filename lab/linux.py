@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """./sloth linux: a stock Debian kernel as the guest on the patched host, with and without the
-guest's side of the protocol as a module, by turns in one boot; the table per transaction.
+guest's side of the protocol as a module, by turns in one boot; or one that is compiled with the
+guest's series, by turns in boots of its own. The table per transaction.
 
 The guest boots from an initramfs of busybox, the module, and programs out of Debian packages,
 which are unpacked under build/ and not installed. linux-guest.sh is its first process and
@@ -13,8 +14,9 @@ import re
 import shutil
 import statistics
 import time
+from pathlib import Path
 
-from lab import debs, host, initramfs, modules, probe, system, ui
+from lab import bochs, debs, host, initramfs, kernelbuild, modules, probe, run, system, ui
 from lab.system import BUILD, ROOT
 from lab.ui import Fail, Usage
 
@@ -23,7 +25,11 @@ NAME = "lazy_tscdeadline"
 ROWS = BUILD / "linux.jsonl"
 LOG = BUILD / "linux-serial.log"
 LIMIT = 1800        # seconds for all of it, when --timeout does not say otherwise
-SLOW = 10           # times: a guest's second under emulation, when --slow does not say otherwise
+# Times: a guest's second, when --slow does not say otherwise. Under Bochs, whose CPU does 420
+# million instructions a second, a guest is then as fast as on real hardware.
+SLOW = {"tcg": 10, "bochs": 8, "kvm": 1}
+MEMORY = 384        # megabytes of the guest
+BOCHS_MEMORY = 1024 # of its host, whose files are in memory, too
 SILENCE = 600       # seconds for one order, and for the guest to boot, on a busy machine
 
 # What the guest is told for each. The last two are the lazy mode in part, to see what does what.
@@ -40,9 +46,25 @@ VERDICTS = {0: "pass", 4: "skip"}   # kselftest.h
 APPLETS = ("cat", "cpio", "echo", "find", "grep", "ifconfig", "insmod", "kill", "mkdir", "mount",
            "netstat", "poweroff", "rmmod", "sed", "sh", "stty", "taskset", "uname", "usleep")
 
+# What the guest's kernel is told for each --tick. The idle driver is one of its own, which is
+# built in; of the governors this is the one that does not ask for the tick to go on.
+TICKS = {"retain": [], "stop": ["cpuidle_haltpoll.force=1", "cpuidle.governor=ladder"]}
+
+INSIDE = ROOT / "lab/linux_inside.py"
+PYTHON = ["/usr/bin/python3", "-I", "-S", "-B"]
+# Under Bochs, which sees no files of ours: what Python needs beside itself.
+IMPORTED = f"""import runpy, sys
+runpy.run_path({str(INSIDE)!r})
+print(*(m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)), sep="\\n")
+"""
+
 TITLES = {"tcp": "TCP request and response over loopback (sockperf), per transaction",
           "hackbench": "hackbench, per message",
           "cyclictest": "cyclictest, a thread on each CPU each 2 ms, per wake-up"}
+
+CONFIG = Path(__file__).with_name("linux-guest.config")
+BZIMAGE = "arch/x86/boot/bzImage"
+OFF = "no-lazy-tscdeadline"     # the series' own word on the kernel's command line
 
 # Of the table: name and what it is in a row's exits, the first of each that KVM has.
 EXITS = (("all exits", "exit_counts.exits"), ("halt", "exit_counts.halt"),
@@ -84,6 +106,21 @@ def module(kernel):
     return result
 
 
+def series(kernel):
+    """The files that the guest's series touches, in a repository with it applied."""
+    patches = modules.patches(f"guest-{kernel.series}")
+    place = recipe(kernel.series).place
+    base = debs.source(kernel, sorted(modules.touched(patches)), place / "base")
+    modules.apply(base, patches, place / "series", kernel.version)
+    return place / "series"
+
+
+def recipe(name):
+    return kernelbuild.Recipe("the guest's kernel", BUILD / "linux-guest-kernel" / name, CONFIG,
+                              modules.patches(f"guest-{name}"), series,
+                              targets=("vmlinux", BZIMAGE))
+
+
 def tools():
     """Directories with the programs of each package."""
     found = []
@@ -103,15 +140,16 @@ def compiled(target, source, *options):
     return target
 
 
-def own_tools(kernel, workloads):
-    """{path in the guest: file} of what is made here, and the kernel to go to."""
+def own_tools(kernel, workloads, image):
+    """{path in the guest: file} of what is made here, and the kernel to go to (image, if it is
+    none of Debian's)."""
     found = {}
     with system.build_lock("linux-guest"):
         place = BUILD / "linux-guest" / "tools"
         place.mkdir(parents=True, exist_ok=True)
         if "kexec" in workloads:
             found["kexec"] = compiled(place / "kexec", ROOT / "lab" / "kexec.c")
-            found["kernel"] = debs.boot_image(kernel)
+            found["kernel"] = image or debs.boot_image(kernel)
         if "timers" in workloads:
             tree = debs.source(kernel, [f"{SELFTESTS}/timers", f"{SELFTESTS}/kselftest.h"],
                                kernel.directory / "timers") / SELFTESTS
@@ -139,7 +177,8 @@ def initrd(module_file, directories, programs):
     for applet in APPLETS:
         archive.link(f"bin/{applet}", "busybox")
     add("init", initramfs.INIT.with_name("linux-guest.sh").read_bytes())
-    add(f"{NAME}.ko", module_file.read_bytes(), 0o644)
+    if module_file:
+        add(f"{NAME}.ko", module_file.read_bytes(), 0o644)
     libraries = {}
     for path, program in programs.items():
         add(path, program.read_bytes())
@@ -157,33 +196,35 @@ def initrd(module_file, directories, programs):
 # What it is told.
 
 def orders(options):
+    """A guest with the module is told its mode; one with the series is booted for it."""
     found = []
+
+    def add(workload, name, number, order, key, **more):
+        patched = options.guest == "patched"
+        found.append({"key": key, "workload": workload, "name": name, "round": number,
+                      "order": order, "measured": False, "mode": None if patched else MODES[name],
+                      "boot": [OFF] if patched and name == "eager" else [], **more})
+
     for number in range(1, options.rounds + 1):
+        of = f"round {number} of {options.rounds}"
         for workload in options.workload:
-            if workload in LIFE:
-                continue
             if workload == "timers":
-                found += [{"key": f"round {number} of {options.rounds}: {test}, {mode}",
-                           "workload": workload, "name": mode, "round": number, "test": test,
-                           "mode": MODES[mode], "measured": False, "order": f"timers {test}"}
-                          for test in TIMERS for mode in options.mode]
-                continue
-            amount = options.time * 400 if workload == "hackbench" else options.time
-            for mode in options.mode:
-                found.append({"key": f"round {number} of {options.rounds}: {workload}, {mode}",
-                              "workload": workload, "name": mode, "round": number,
-                              "mode": MODES[mode], "measured": True,
-                              "order": f"{workload} {amount}"})
+                for test in TIMERS:
+                    for mode in options.mode:
+                        add(workload, mode, number, f"timers {test}", f"{of}: {test}, {mode}",
+                            test=test)
+            elif workload in MEASURED:
+                amount = options.time * (400 if workload == "hackbench" else 1)
+                for mode in options.mode:
+                    add(workload, mode, number, f"{workload} {amount}", f"{of}: {workload}, {mode}",
+                        measured=True)
     for workload in options.workload:
         if workload == "kexec":
-            found += [{"key": f"kexec, {number} of {options.rounds}", "workload": workload,
-                       "name": "lazy", "round": number, "mode": MODES["lazy"], "measured": False,
-                       "order": "kexec"} for number in range(1, options.rounds + 1)]
+            for number in range(1, options.rounds + 1):
+                add(workload, "lazy", number, "kexec", f"kexec, {number} of {options.rounds}")
         elif workload in LIFE:
-            mode = "eager" if workload == "modules" else "lazy"
-            found.append({"key": f"{workload}, {options.times} times", "workload": workload,
-                          "name": mode, "round": 1, "mode": MODES[mode], "measured": False,
-                          "order": f"{workload} {options.times}"})
+            add(workload, "eager" if workload == "modules" else "lazy", 1,
+                f"{workload} {options.times}", f"{workload}, {options.times} times")
     return found
 
 
@@ -211,7 +252,8 @@ def result(row, cpus):
     found = {"workload": workload, "mode": row["name"], "round": row["round"]}
     if row["booted"] != (workload == "kexec"):
         raise Fail(f"{row['key']}: the guest {'booted' if row['booted'] else 'did not boot'}")
-    if row["on"] != (cpus if row["name"] != "eager" and workload != "kexec" else 0):
+    off = row["name"] == "eager" or workload == "kexec" and row["mode"]  # no module is loaded yet
+    if row["on"] != (0 if off else cpus):
         raise Fail(f"{row['key']}: {row['on']} of the guest's {cpus} vCPUs use the protocol")
     if workload == "timers":
         return {**found, "test": row["test"],
@@ -327,14 +369,17 @@ def table(rows):
 
 
 class Progress:
-    """What linux_inside.py says, a line for each order."""
+    """What linux_inside.py says, a line for each order; and the rows, where it has no share."""
 
     def __init__(self):
-        self.held, self.last, self.failure = b"", "starting", None
+        self.held, self.last, self.failure, self.rows = b"", "starting", None, []
 
     def write(self, data):
         *lines, self.held = (self.held + data).split(b"\n")
         for line in lines:
+            if line.startswith(b"{"):
+                self.rows.append(json.loads(line))
+                continue
             self.last = line.decode(errors="replace")
             if self.last.startswith("failed: "):
                 self.failure = self.last.removeprefix("failed: ")
@@ -358,38 +403,82 @@ def check(options):
         setattr(options, name, words)
     if "hotplug" in options.workload and options.cpus < 2:
         raise Usage("--workload=hotplug needs --cpus=2")
+    if options.guest == "patched":
+        # It has no idle driver, and does not leave the deadline to the halt where there is one.
+        if options.tick != "retain":
+            raise Usage("--tick=stop goes with --guest=module only")
+        for name, value in (("mode", "set"), ("mode", "defer"), ("workload", "modules")):
+            if value in getattr(options, name):
+                raise Usage(f"--{name}={value} goes with --guest=module only")
+
+
+def run_there(machine, options, vmlinux, place, limit, progress):
+    """All orders, in the emulated host. Its command's status, and the rows. vmlinux: the
+    guest's, or None for the host's own."""
+    share = place / "linux"
+    share.mkdir()
+    machine.prepare()
+    vmlinux = vmlinux or machine.vmlinux
+    initrd, orders_file, log = place / "initrd.guest", place / "orders", share / "serial"
+    argv = [*PYTHON, INSIDE, vmlinux, initrd, options.cpus, MEMORY, options.slow,
+            min(SILENCE, limit), orders_file, *TICKS[options.tick]]
+    try:
+        if machine.accel != "bochs":
+            status = machine.run(argv, stdout=progress, limit=limit, directory=ROOT, share=share,
+                                 again=lambda: None)
+            return status, read_rows(share)
+        with open(log, "wb", buffering=0) as said:
+            files = [INSIDE, vmlinux, initrd, orders_file, *run.firmware("pvh.bin")]
+            status = machine.run([str(word) for word in argv], files=[*files, *imported()],
+                                 programs=["qemu-system-x86_64"], stdout=progress, stderr=said,
+                                 limit=limit)
+            return status, progress.rows
+    finally:
+        if log.is_file():
+            shutil.copyfile(log, LOG)
+
+
+def imported():
+    """The files of the Python modules that linux_inside.py needs, and what these need."""
+    status, output = system.call([*PYTHON, "-c", IMPORTED])
+    if status != 0:
+        raise Fail(f"{INSIDE.name} cannot be loaded: {output.strip()}")
+    files = output.split()
+    return [*files, *(path for file in files if ".so" in file
+                      for path in initramfs.libraries(file))]
 
 
 def command(options):
     check(options)
-    accel = probe.host_accel(options)
-    options.slow = options.slow or (SLOW if accel == "tcg" else 1)
-    machine = host.Host(options.kernel, False, accel, options.kvm_arg)
+    accel = "bochs" if options.host == "bochs" else probe.host_accel(options)
+    options.slow = options.slow or SLOW[accel]
+    if accel == "bochs":
+        machine = bochs.Host(options.kernel, False, options.kvm_arg)
+        machine.memory = BOCHS_MEMORY
+    else:
+        machine = host.Host(options.kernel, False, accel, options.kvm_arg)
     kernel = debs.get(machine.series)
-    module_file, directories = module(kernel), tools()
-    programs = own_tools(kernel, options.workload)
+    vmlinux = image = module_file = None
+    if options.guest == "patched":
+        vmlinux = kernelbuild.build(recipe(kernel.series), kernel)
+        image = recipe(kernel.series).place / "objects" / BZIMAGE
+    else:
+        module_file = module(kernel)
+    directories = tools()
+    programs = own_tools(kernel, options.workload, image)
     limit = options.timeout or LIMIT
     wanted = orders(options)
-    began, progress = time.monotonic(), Progress()
+    began, progress, late = time.monotonic(), Progress(), None
     with system.run_directory() as place:
-        share = place / "linux"
-        share.mkdir()
         (place / "initrd.guest").write_bytes(initrd(module_file, directories, programs))
         (place / "orders").write_text(json.dumps(wanted))
-        machine.prepare()
-        late = None
         try:
-            status = machine.run(
-                ["/usr/bin/python3", ROOT / "lab/linux_inside.py", machine.vmlinux,
-                 place / "initrd.guest", options.cpus, options.slow, min(SILENCE, limit),
-                 place / "orders"],
-                stdout=progress, limit=limit, directory=ROOT, share=share, again=lambda: None)
+            status, found = run_there(machine, options, vmlinux, place, limit, progress)
         except host.TimeLimit as error:
-            late, status = error, 1
-        if (share / "serial").is_file():
-            shutil.copyfile(share / "serial", LOG)
-        rows = [{**result(row, options.cpus), "kernel": kernel.version, "host": machine.label,
-                 "cpus": options.cpus, "slow": options.slow} for row in read_rows(share)]
+            late, status, found = error, 1, progress.rows or read_rows(place / "linux")
+    rows = [{**result(row, options.cpus), "kernel": kernel.version, "host": machine.label,
+             "cpus": options.cpus, "slow": options.slow, "guest": options.guest,
+             "tick": options.tick} for row in found]
     if rows:
         system.write_atomically(ROWS, "".join(json.dumps(row) + "\n" for row in rows))
         print(table(rows))

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Runs in the emulated host: boots the Linux guest, gives it its orders over the serial line
 (lab/linux-guest.sh carries them out), and writes what came of each as a JSON line to
-$SLOTH_SHARE/rows, after which it goes on when it is started again.
+$SLOTH_SHARE/rows, after which it goes on when it is started again. Where that is no
+directory, rows go to standard output and what the guest says to standard error.
 
-Usage: linux_inside.py KERNEL INITRD CPUS SLOW LIMIT ORDERS
+Usage: linux_inside.py KERNEL INITRD CPUS MEMORY SLOW LIMIT ORDERS [ARGUMENT...]
+
+MEMORY is in megabytes, ARGUMENTs are the guest's kernel's.
 
 SLOW is by how much the guest's clock shall be slower than the host's: it has no clock but the
 TSC, and is told that this is so much faster than it is.
 
-ORDERS is a file, a JSON list: {"key": ..., "mode": ..., "order": what the guest is told}.
+ORDERS is a file, a JSON list: {"key": ..., "boot": [the guest's kernel's arguments], "mode": ...,
+"order": what the guest is told}. The guest is booted anew where its arguments change.
 LIMIT is in seconds, for one order and for the guest to come up."""
 
 import glob
@@ -39,11 +43,11 @@ class Failed(Exception):
 def slowed(factor):
     """The guest's kernel arguments for that."""
     if factor == 1:
-        return ""
+        return []
     with open("/proc/cpuinfo") as file:
         khz = float(re.search(r"cpu MHz\s*: ([\d.]+)", file.read()).group(1)) * 1000
-    return (f" no-kvmclock tsc_early_khz={min(khz * factor, MOST_KHZ):.0f} hpet=disable pmtmr=0"
-            " clocksource=tsc")
+    return ["no-kvmclock", f"tsc_early_khz={min(khz * factor, MOST_KHZ):.0f}", "hpet=disable",
+            "pmtmr=0", "clocksource=tsc"]
 
 
 def counts(process):
@@ -70,14 +74,14 @@ def lazy_vcpus(process):
 
 
 class Guest:
-    def __init__(self, kernel, initrd, cpus, slow, limit, log):
+    def __init__(self, kernel, initrd, cpus, memory, arguments, limit, log):
         self.line, theirs = socket.socketpair()
         self.line.settimeout(limit)
         self.log, self.held = log, b""
         self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host,migratable=off", "-m", "384",
+            ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host,migratable=off", "-m", memory,
              "-smp", cpus, "-nodefaults", "-display", "none", "-no-reboot", "-kernel", kernel,
-             "-initrd", initrd, "-append", ARGUMENTS + slowed(slow),
+             "-initrd", initrd, "-append", " ".join([ARGUMENTS, *arguments]),
              "-chardev", f"socket,id=line,fd={theirs.fileno()}", "-serial", "chardev:line"],
             pass_fds=[theirs.fileno()], stderr=log)
         theirs.close()
@@ -125,6 +129,10 @@ class Guest:
         self.wait("@awake")
         self.say("up")
 
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
     def obey(self, order, measured):
         """What came of an order: its status, lines of output, KVM's counts."""
         self.say(order)
@@ -150,40 +158,51 @@ class Guest:
         return found
 
 
-def main():
-    kernel, initrd, cpus, slow, limit, orders = sys.argv[1:]
+def outputs():
+    """Where rows and what the guest says go, and how many rows there are already."""
     share = os.environ["SLOTH_SHARE"]
+    if not os.path.isdir(share):
+        return sys.stdout, sys.stderr, 0
+    rows = open(f"{share}/rows", "a+")
+    rows.seek(0)
+    return rows, open(f"{share}/serial", "a"), len(rows.readlines())
+
+
+def main():
+    kernel, initrd, cpus, memory, slow, limit, orders, *arguments = sys.argv[1:]
     with open(orders) as file:
         orders = json.load(file)
-    with open(f"{share}/rows", "a+") as rows, open(f"{share}/serial", "a") as log:
-        rows.seek(0)
-        done = len(rows.readlines())
-        if done == len(orders):
-            return
-        print("booting the guest", flush=True)
-        try:
-            guest = Guest(kernel, initrd, cpus, int(slow), float(limit), log)
-            mode = None
-            for order in orders[done:]:
-                if order["mode"] != mode:
-                    mode = order["mode"]
-                    found = guest.obey(f"mode {mode}", False)
-                    if found["status"]:
-                        raise Failed(f"mode {mode}: {' '.join(found['log'])}")
-                print(order["key"], flush=True)
-                row = {**order, **guest.obey(order["order"], order["measured"])}
-                if row["booted"]:
-                    mode = None
-                rows.write(json.dumps(row) + "\n")
-                rows.flush()
-            guest.say("off")
-        except Failed as failed:
-            print(f"failed: {failed}", flush=True)
-            sys.exit(1)
-        finally:
-            if "guest" in locals():
-                guest.process.kill()
-                guest.process.wait()
+    rows, log, done = outputs()
+    if done == len(orders):
+        return
+    guest = mode = booted = None
+    try:
+        for order in orders[done:]:
+            if order["boot"] != booted:
+                if guest:
+                    guest.end()
+                print("booting the guest", flush=True)
+                mode, booted = None, order["boot"]
+                guest = Guest(kernel, initrd, cpus, memory,
+                              [*slowed(int(slow)), *arguments, *booted], float(limit), log)
+            if order["mode"] != mode:
+                mode = order["mode"]
+                found = guest.obey(f"mode {mode}", False)
+                if found["status"]:
+                    raise Failed(f"mode {mode}: {' '.join(found['log'])}")
+            print(order["key"], flush=True)
+            row = {**order, **guest.obey(order["order"], order["measured"])}
+            if row["booted"]:
+                mode = None
+            rows.write(json.dumps(row) + "\n")
+            rows.flush()
+        guest.say("off")
+    except Failed as failed:
+        print(f"failed: {failed}", flush=True)
+        sys.exit(1)
+    finally:
+        if guest:
+            guest.end()
 
 
 if __name__ == "__main__":

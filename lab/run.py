@@ -81,10 +81,10 @@ def guests_command(guests, label, watched):
     return ["/bin/sh", "-c", "".join(lines) + f"exit {SUCCESS}"]
 
 
-def firmware():
-    """What QEMU reads from this machine to run the guest."""
+def firmware(loader="multiboot_dma.bin"):
+    """What QEMU reads from this machine to run the guest. loader: what starts the kernel."""
     found = []
-    for name in ("bios-256k.bin", "kvmvapic.bin", "multiboot_dma.bin"):
+    for name in ("bios-256k.bin", "kvmvapic.bin", loader):
         paths = [path for path in (Path("/usr/share/qemu", name), Path("/usr/share/seabios", name))
                  if path.is_file()]
         if not paths:

@@ -66,8 +66,8 @@ struct lazy_cpu {
 	int (*set_state_shutdown)(struct clock_event_device *evt);
 	ktime_t expires;	/* what area->pending stands for */
 	u64 tried;		/* when the feature was last asked for */
-	u64 idle_from;		/* what was pending when the CPU became idle */
-	bool brief;		/* the last idle time ended before that */
+	u64 idle_from;		/* when the CPU became idle */
+	u64 idled;		/* how long it was idle the last time */
 	bool deferred;		/* area->pending may be with nobody, see commit() */
 	bool stopped;		/* stopped by us, with the LVT left as it was */
 };
@@ -145,8 +145,9 @@ static bool idle(void)
 
 /*
  * The first deadline that an idle CPU sets is later than its tick, and the first that it
- * sets when it is idle no more is the tick again. Where idle times are shorter than
- * that, the tick's deadline is left alone; it is an interrupt too many where they are not.
+ * sets when it is idle no more is the tick again. Where it will have work long before the
+ * tick, going by its last idle time, the tick's deadline is left alone; where that is wrong
+ * it is an interrupt too many.
  */
 static bool keep_pending(struct lazy_cpu *c, u64 now)
 {
@@ -154,9 +155,9 @@ static bool keep_pending(struct lazy_cpu *c, u64 now)
 
 	if (!c->deferred) {
 		c->deferred = true;
-		c->idle_from = pending;
+		c->idle_from = now;
 	}
-	return keep && c->brief && pending > now;
+	return keep && pending > now && c->idled < (pending - now) / 2;
 }
 
 static int lazy_next_event(unsigned long delta, struct clock_event_device *evt)
@@ -243,7 +244,7 @@ static void on_sched_switch(void *data, bool preempt, struct task_struct *prev,
 	struct lazy_cpu *c = this_cpu_ptr(&lazy_cpu);
 
 	if (c->deferred) {
-		c->brief = rdtsc() < c->idle_from;
+		c->idled = rdtsc() - c->idle_from;
 		commit(c);
 	}
 }
@@ -252,8 +253,10 @@ static void on_cpu_idle(void *data, unsigned int state, unsigned int cpu)
 {
 	struct lazy_cpu *c = this_cpu_ptr(&lazy_cpu);
 
-	if (!state && c->deferred)	/* 0 is to poll */
+	if (!state && c->deferred) {	/* 0 is to poll */
+		c->idled = U64_MAX;	/* no HLT, so an earlier deadline costs nothing */
 		commit(c);
+	}
 }
 
 static void on_softirq_entry(void *data, unsigned int vec_nr)
@@ -349,7 +352,7 @@ static void hook(struct lazy_cpu *c, struct clock_event_device *evt)
 	memset(c->area, 0, sizeof(*c->area));
 	c->area->pending = deadline;
 	c->expires = 0;
-	c->brief = false;
+	c->idled = U64_MAX;
 	c->deferred = false;
 	c->stopped = false;
 

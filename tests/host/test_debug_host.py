@@ -3,13 +3,14 @@
 reported. What boots it takes long, and its kernel is built from source first: only with
 ./sloth test --debug-host."""
 
+import dataclasses
 import re
 import subprocess
 
 import pytest
 
 from conftest import KERNEL, ROOT
-from lab import debs, debughost, host, modules, run
+from lab import debs, debughost, host, kernelbuild, modules, run
 from lab.ui import Fail
 
 boots = pytest.mark.debug_host
@@ -23,8 +24,8 @@ TINY = "init=5", "reset_state=5", "kill=10"
 
 def test_an_option_that_the_configuration_does_not_come_to_have_is_named():
     wanted = "# a comment\nCONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\n# CONFIG_D is not set\n"
-    assert debughost.configured(wanted, "CONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\n") == []
-    assert debughost.configured(wanted, "CONFIG_A=m\nCONFIG_C=y\n# CONFIG_B is not set\n") == [
+    assert kernelbuild.configured(wanted, "CONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\n") == []
+    assert kernelbuild.configured(wanted, "CONFIG_A=m\nCONFIG_C=y\n# CONFIG_B is not set\n") == [
         "CONFIG_A=y", "CONFIG_B=y", "# CONFIG_C is not set"]
 
 
@@ -165,10 +166,11 @@ def test_a_report_is_noticed():
 
 
 @boots
-def test_a_fragment_that_cannot_be_is_refused(tmp_path, monkeypatch):
+def test_a_fragment_that_cannot_be_is_refused(tmp_path):
     """A kernel without a line that was asked for is not built."""
+    recipe = debughost.recipe(SERIES)
+    kernelbuild.tree(recipe, debs.get(SERIES))
     config = tmp_path / "config"
     config.write_text(debughost.CONFIG.read_text() + "CONFIG_NO_SUCH_THING=y\n")
-    monkeypatch.setattr(debughost, "CONFIG", config)
     with pytest.raises(Fail, match="CONFIG_NO_SUCH_THING=y"):
-        debughost.configure(debughost.tree(debs.get(SERIES)), tmp_path / "objects")
+        kernelbuild.configure(dataclasses.replace(recipe, config=config))

@@ -26,14 +26,14 @@ T: 1 (  102) P:80 I:2500 C:    300 Min:     50 Act:   60 Avg:   90 Max:     800
 
 class Options:
     cpus, rounds, time, times = 2, 2, 5, 200
-    mode, workload = "eager,lazy", "tcp,modules"
+    mode, workload, guest, tick = "eager,lazy", "tcp,modules", "module", "retain"
 
     def __init__(self, **changes):
         self.__dict__.update(changes)
 
 
 def a_row(**changes):
-    return {"workload": "tcp", "name": "lazy", "round": 1, "key": "tcp, lazy", "status": 0,
+    return {"workload": "tcp", "name": "lazy", "mode": "lazy", "round": 1, "key": "tcp, lazy", "status": 0,
             "booted": False, "on": 0 if changes.get("name") == "eager" else 2,
             "order": "tcp 5", "out": SOCKPERF.splitlines(),
             "before": ["LOC:  10  20  Local timer interrupts", "CAL: 1 2 Function call interrupts"],
@@ -47,7 +47,10 @@ def a_row(**changes):
     (["--mode=sloppy"], "--mode=sloppy"), (["--mode=lazy,lazy"], "--mode=lazy,lazy"),
     (["--workload=nfs"], "--workload=nfs"), (["--time=0"], "--time"), (["--cpus=99"], "--cpus"),
     (["--workload=hotplug", "--cpus=1"], "--cpus=2"), (["--kernel=5.10"], "--kernel=5.10"),
-    (["--host=direct"], "--host"),
+    (["--host=direct"], "--host"), (["--tick=never"], "--tick"), (["--guest=bsd"], "--guest"),
+    (["--guest=patched", "--tick=stop"], "--tick=stop"),
+    (["--guest=patched", "--mode=defer"], "--mode=defer"),
+    (["--guest=patched", "--workload=modules"], "--workload=modules"),
 ])
 def test_usage_errors_are_one_line_and_status_2(sloth, words, expected):
     done = sloth("linux", *words)

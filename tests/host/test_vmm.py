@@ -27,7 +27,7 @@ COUNTS = {
     "stop_tiny": (50, 10000),
     "snapshot_tiny": (50, 10000),
     "tsc": (50, 10000),
-    "sigstop": (1, 20),
+    "sigstop": (5, 10000),
     "sigstop_short": (50, 10000),
     "clock": (50, 10000),
     "steal": (200, 10000),

@@ -93,12 +93,29 @@ static struct {
 	struct kvm_lapic_state lapic;
 } fresh;
 
+/*
+ * What the guest says. A snapshot takes back what was said after it, so there it is in memory
+ * until the end.
+ */
+static FILE *output;
+static char *output_text;
+static size_t output_size;
+
+static void flush_output(void)
+{
+	if (output)
+		fflush(output);
+	if (output_text)
+		fwrite(output_text, 1, output_size, stdout);
+	fflush(stdout);
+}
+
 static __attribute__((format(printf, 1, 2))) _Noreturn void fail(const char *format, ...)
 {
 	va_list list;
 
 	va_start(list, format);
-	fflush(stdout);
+	flush_output();
 	fprintf(stderr, "tinyvmm: ");
 	vfprintf(stderr, format, list);
 	fprintf(stderr, "\n");
@@ -285,7 +302,7 @@ static void serial(uint8_t c)
 {
 	if (line_control_dlab)
 		return;
-	putchar(c);
+	putc(c, output);
 	memmove(said, said + 1, sizeof(said) - 2);
 	said[sizeof(said) - 2] = (char)c;
 }
@@ -297,7 +314,7 @@ static void port_out(uint16_t port, uint8_t value)
 	else if (port == COM1 + 3)
 		line_control_dlab = value & 0x80;
 	else if (port == DEBUG_EXIT) {
-		fflush(stdout);
+		flush_output();
 		if (wanted)
 			fprintf(stderr, "%u times, ACTIVE in %u\n", done, active);
 		_exit(value << 1 | 1);
@@ -466,6 +483,7 @@ static struct {
 	struct kvm_mp_state mp;
 	uint64_t deadline, tsc_offset;
 	uint64_t msrs[3];
+	long output;
 	bool there;
 } saved;
 
@@ -515,6 +533,7 @@ static void save(void)
 	IOCTL(vcpu, KVM_GET_MP_STATE, &saved.mp);
 	saved.deadline = msr(MSR_TSC_DEADLINE);
 	saved.tsc_offset = tsc_offset();
+	saved.output = ftell(output);
 	for (unsigned int i = 0; i < sizeof(saved_msrs) / sizeof(*saved_msrs); i++)
 		saved.msrs[i] = msr(saved_msrs[i]);
 	if (saved_memory) {
@@ -530,6 +549,7 @@ static void save(void)
 static void restore(void)
 {
 	copy_dirty(memory, saved_memory);
+	fseek(output, saved.output, SEEK_SET);
 	IOCTL(vcpu, KVM_SET_LAPIC, &saved.lapic);
 	IOCTL(vcpu, KVM_SET_REGS, &saved.regs);
 	IOCTL(vcpu, KVM_SET_SREGS, &saved.sregs);
@@ -697,6 +717,7 @@ int main(int argc, char **argv)
 	memset(said, ' ', sizeof(said) - 1);
 	if (argc == 6)
 		choose(argv[3]);
+	output = fault == SNAPSHOT ? open_memstream(&output_text, &output_size) : stdout;
 	make_machine();
 	sigaction(SIGUSR1, &action, NULL);
 	sigaction(SIGALRM, &action, NULL);

@@ -138,7 +138,7 @@ MUTANTS = {
     "msr_reserved": ("the MSR's reserved bits", LAPIC,
                      "	if ((data & KVM_LAZY_TSCDEADLINE_RESERVED) ||\n", "	if (\n", "msr"),
     "msr_ram": ("the area is RAM", LAPIC, "	      kvm_gfn_to_hva_cache_init(vcpu->kvm, &area, ",
-                "	      false && kvm_gfn_to_hva_cache_init(vcpu->kvm, &area, ", "msr"),
+                "	      0 & kvm_gfn_to_hva_cache_init(vcpu->kvm, &area, ", "msr"),
     "msr_scribbles": ("a refused write changes nothing", LAPIC,
                       "	      kvm_gfn_to_hva_cache_init(vcpu->kvm, &area, ",
                       "	      kvm_gfn_to_hva_cache_init(vcpu->kvm, &vcpu->arch.lazy_tscd.area, ",
