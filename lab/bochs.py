@@ -164,8 +164,8 @@ class Host(host.Host):
     def run(self, argv, *, files=(), programs=(), stdout=None, stderr=None, environment=None,
             limit=None):
         """Runs argv in the host and returns its exit status. programs: others that it starts.
-        files: what all of these need beside their libraries. stdout, stderr: objects with write(bytes). limit: seconds for the
-        command, boot not included."""
+        files: what all of these need beside their libraries. stdout, stderr: objects with
+        write(bytes). limit: seconds for the command, boot not included."""
         _, known = system.call(["bochs", "--help", "cpu"])
         if CPU not in known.split():
             raise Fail(f"this Bochs does not emulate the CPU {CPU}")

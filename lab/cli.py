@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 
-from lab import modules, sweep, system, testing, ui
+from lab import linux, modules, sweep, system, testing, ui
 from lab.ui import Fail, Usage
 
 HOSTS = ("auto", "direct", "kvm", "tcg", "bochs")
@@ -138,7 +138,8 @@ def parser():
     linux.add_argument("--time", type=between(1, 3600), default=2, metavar="SECONDS",
                        help="for each measurement, of the guest's time (default 2)")
     linux.add_argument("--slow", type=between(1, 10), metavar="N", help="the guest's clock runs so"
-                       " many times slower than the host's (default 10 with tcg, 8 with bochs, else 1)")
+                       " many times slower than the host's (default 10 with tcg, 8 with bochs,"
+                       " else 1)")
     linux.add_argument("--rounds", type=between(1, 100), default=3, metavar="N",
                        help="to take the median of (default 3)")
     linux.add_argument("--times", type=between(1, 100000), default=200, metavar="N",
@@ -217,7 +218,6 @@ def command_bench(options):
 
 
 def command_linux(options):
-    from lab import linux
     return linux.command(options)
 
 
@@ -245,6 +245,8 @@ def parse(words):
         options.storm += rest
     elif rest:
         raise Usage(f"unrecognized arguments: {' '.join(rest)}")
+    if options.command == "linux":
+        linux.check(options)
     return options
 
 

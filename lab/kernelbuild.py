@@ -139,7 +139,8 @@ def build(recipe, kernel):
         with ui.step(f"building {recipe.name}, Linux {kernel.version}, from source"
                      " (README says how long)") as step:
             configure(recipe)
-            make(recipe, *recipe.variables, *(Path(name).name for name in recipe.targets), step=step)
+            targets = [Path(name).name for name in recipe.targets]
+            make(recipe, *recipe.variables, *targets, step=step)
         status, output = system.call(["objcopy", "-S", recipe.place / "objects/vmlinux", result])
         if status != 0:
             raise Fail(f"objcopy failed: {output.strip()}")

@@ -3,25 +3,19 @@
 guest's side of the protocol as a module, by turns in one boot; or one that is compiled with the
 guest's series, by turns in boots of its own. The table per transaction.
 
-The guest boots from an initramfs of busybox, the module, and programs out of Debian packages,
-which are unpacked under build/ and not installed. linux-guest.sh is its first process and
+linux_guest.py has what the guest boots from. linux-guest.sh is its first process, and
 linux_inside.py, in the host, tells it what to do."""
 
-import hashlib
 import json
-import os
 import re
 import shutil
 import statistics
 import time
-from pathlib import Path
 
-from lab import bochs, debs, host, initramfs, kernelbuild, modules, probe, run, system, ui
+from lab import bochs, debs, host, kernelbuild, linux_guest, probe, run, system, ui
 from lab.system import BUILD, ROOT
 from lab.ui import Fail, Usage
 
-MODULE = ROOT / "host-patches" / "linux-guest-module"
-NAME = "lazy_tscdeadline"
 ROWS = BUILD / "linux.jsonl"
 LOG = BUILD / "linux-serial.log"
 LIMIT = 1800        # seconds for all of it, when --timeout does not say otherwise
@@ -34,36 +28,18 @@ SILENCE = 600       # seconds for one order, and for the guest to boot, on a bus
 
 # What the guest is told for each. The last two are the lazy mode in part, to see what does what.
 MODES = {"eager": "eager", "lazy": "lazy", "set": "lazy defer=0", "defer": "lazy keep=0"}
-TOOLS = {"sockperf": ("sockperf",), "rt-tests": ("hackbench", "cyclictest")}
 MEASURED = ("tcp", "hackbench", "cyclictest")
 LIFE = ("modules", "hotplug", "suspend", "kexec")
-# The kernel's own, those that its Makefile calls safe (tools/testing/selftests/timers), less
-# rtcpie, which is about another clock.
-SELFTESTS = "tools/testing/selftests"
-TIMERS = ("posix_timers", "nanosleep", "nsleep-lat", "set-timer-lat", "mqueue-lat",
-          "inconsistency-check", "raw_skew", "threadtest")
 VERDICTS = {0: "pass", 4: "skip"}   # kselftest.h
-APPLETS = ("cat", "cpio", "echo", "find", "grep", "ifconfig", "insmod", "kill", "mkdir", "mount",
-           "netstat", "poweroff", "rmmod", "sed", "sh", "stty", "taskset", "uname", "usleep")
 
 # What the guest's kernel is told for each --tick. The idle driver is one of its own, which is
 # built in; of the governors this is the one that does not ask for the tick to go on.
 TICKS = {"retain": [], "stop": ["cpuidle_haltpoll.force=1", "cpuidle.governor=ladder"]}
 
-INSIDE = ROOT / "lab/linux_inside.py"
-PYTHON = ["/usr/bin/python3", "-I", "-S", "-B"]
-# Under Bochs, which sees no files of ours: what Python needs beside itself.
-IMPORTED = f"""import runpy, sys
-runpy.run_path({str(INSIDE)!r})
-print(*(m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)), sep="\\n")
-"""
-
 TITLES = {"tcp": "TCP request and response over loopback (sockperf), per transaction",
           "hackbench": "hackbench, per message",
           "cyclictest": "cyclictest, a thread on each CPU each 2 ms, per wake-up"}
 
-CONFIG = Path(__file__).with_name("linux-guest.config")
-BZIMAGE = "arch/x86/boot/bzImage"
 OFF = "no-lazy-tscdeadline"     # the series' own word on the kernel's command line
 
 # Of the table: name and what it is in a row's exits, the first of each that KVM has.
@@ -76,121 +52,6 @@ EXITS = (("all exits", "exit_counts.exits"), ("halt", "exit_counts.halt"),
          ("kicks cancelled", "exit_counts.cancelled"), ("halt-sync", "exit_counts.halt_sync"))
 INTERRUPTS = (("local timer interrupts", "LOC"), ("call-function interrupts", "CAL"),
               ("reschedule interrupts", "RES"))
-
-
-# What the guest boots from.
-
-def module(kernel):
-    """The guest's module for that kernel, which is the host's too."""
-    sources = sorted(path for path in MODULE.iterdir() if path.is_file())
-    key = hashlib.sha256(f"{kernel.version} {BUILD}".encode())
-    for path in sources:
-        key.update(path.read_bytes())
-    place = BUILD / "linux-guest" / kernel.version
-    result, stamp = place / f"{NAME}.ko", place / "stamp"
-    with system.build_lock("linux-guest"):
-        if stamp.is_file() and stamp.read_text() == key.hexdigest():
-            return result
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        for path in sources:
-            shutil.copy(path, place)
-        headers = debs.headers(kernel)
-        with ui.step(f"building the guest's module for Linux {kernel.version}"):
-            status, output = system.call(["make", "-C", headers, f"M={place}", *modules.WITHOUT,
-                                          "modules"], env={**os.environ, "LC_ALL": "C",
-                                                           "MAKEFLAGS": ""})
-        if status != 0:
-            raise Fail(f"the guest's module does not build: {modules.first_error(output)}")
-        stamp.write_text(key.hexdigest())
-    return result
-
-
-def series(kernel):
-    """The files that the guest's series touches, in a repository with it applied."""
-    patches = modules.patches(f"guest-{kernel.series}")
-    place = recipe(kernel.series).place
-    base = debs.source(kernel, sorted(modules.touched(patches)), place / "base")
-    modules.apply(base, patches, place / "series", kernel.version)
-    return place / "series"
-
-
-def recipe(name):
-    return kernelbuild.Recipe("the guest's kernel", BUILD / "linux-guest-kernel" / name, CONFIG,
-                              modules.patches(f"guest-{name}"), series,
-                              targets=("vmlinux", BZIMAGE))
-
-
-def tools():
-    """Directories with the programs of each package."""
-    found = []
-    for package in TOOLS:
-        file = debs.package(package)
-        found.append(debs.unpacked(BUILD / "tools" / package, file.name,
-                                   lambda draft, file=file: debs.unpack(file, draft)))
-    return found
-
-
-def compiled(target, source, *options):
-    with ui.step(f"building {target.name} for the guest"):
-        status, output = system.call(["gcc", "-O2", *options, "-o", target, source, "-pthread",
-                                      "-lrt"], env={**os.environ, "LC_ALL": "C"})
-    if status != 0:
-        raise Fail(f"{source.name} does not build: {modules.first_error(output)}")
-    return target
-
-
-def own_tools(kernel, workloads, image):
-    """{path in the guest: file} of what is made here, and the kernel to go to (image, if it is
-    none of Debian's)."""
-    found = {}
-    with system.build_lock("linux-guest"):
-        place = BUILD / "linux-guest" / "tools"
-        place.mkdir(parents=True, exist_ok=True)
-        if "kexec" in workloads:
-            found["kexec"] = compiled(place / "kexec", ROOT / "lab" / "kexec.c")
-            found["kernel"] = image or debs.boot_image(kernel)
-        if "timers" in workloads:
-            tree = debs.source(kernel, [f"{SELFTESTS}/timers", f"{SELFTESTS}/kselftest.h"],
-                               kernel.directory / "timers") / SELFTESTS
-            for name in TIMERS:
-                found[f"timers/{name}"] = compiled(place / name, tree / "timers" / f"{name}.c",
-                                                   "-w", f"-I{tree}")
-    return found
-
-
-def initrd(module_file, directories, programs):
-    archive, made = initramfs.Archive(), set()
-
-    def add(path, contents, mode=0o755):
-        parts = path.split("/")[:-1]
-        for depth in range(1, len(parts) + 1):
-            directory = "/".join(parts[:depth])
-            if directory not in made:
-                made.add(directory)
-                archive.directory(directory)
-        archive.file(path, contents, mode)
-
-    for name in ("dev", "proc", "sys", "tmp"):
-        archive.directory(name)
-    add("bin/busybox", initramfs.busybox().read_bytes())
-    for applet in APPLETS:
-        archive.link(f"bin/{applet}", "busybox")
-    add("init", initramfs.INIT.with_name("linux-guest.sh").read_bytes())
-    if module_file:
-        add(f"{NAME}.ko", module_file.read_bytes(), 0o644)
-    libraries = {}
-    for path, program in programs.items():
-        add(path, program.read_bytes())
-        libraries.update((str(path), path) for path in initramfs.libraries(program))
-    for directory, names in zip(directories, TOOLS.values()):
-        for name in names:
-            program = directory / "usr/bin" / name
-            add(f"usr/bin/{name}", program.read_bytes())
-            libraries.update((str(path), path) for path in initramfs.libraries(program))
-    for path, file in libraries.items():
-        add(path.lstrip("/"), file.read_bytes())
-    return archive.finish()
 
 
 # What it is told.
@@ -209,7 +70,7 @@ def orders(options):
         of = f"round {number} of {options.rounds}"
         for workload in options.workload:
             if workload == "timers":
-                for test in TIMERS:
+                for test in linux_guest.TIMERS:
                     for mode in options.mode:
                         add(workload, mode, number, f"timers {test}", f"{of}: {test}, {mode}",
                             test=test)
@@ -420,16 +281,17 @@ def run_there(machine, options, vmlinux, place, limit, progress):
     machine.prepare()
     vmlinux = vmlinux or machine.vmlinux
     initrd, orders_file, log = place / "initrd.guest", place / "orders", share / "serial"
-    argv = [*PYTHON, INSIDE, vmlinux, initrd, options.cpus, MEMORY, options.slow,
-            min(SILENCE, limit), orders_file, *TICKS[options.tick]]
+    argv = [*linux_guest.PYTHON, linux_guest.INSIDE, vmlinux, initrd, options.cpus, MEMORY,
+            options.slow, min(SILENCE, limit), orders_file, *TICKS[options.tick]]
     try:
         if machine.accel != "bochs":
             status = machine.run(argv, stdout=progress, limit=limit, directory=ROOT, share=share,
                                  again=lambda: None)
             return status, read_rows(share)
         with open(log, "wb", buffering=0) as said:
-            files = [INSIDE, vmlinux, initrd, orders_file, *run.firmware("pvh.bin")]
-            status = machine.run([str(word) for word in argv], files=[*files, *imported()],
+            files = [linux_guest.INSIDE, vmlinux, initrd, orders_file, *run.firmware("pvh.bin"),
+                     *linux_guest.imported()]
+            status = machine.run(list(map(str, argv)), files=files,
                                  programs=["qemu-system-x86_64"], stdout=progress, stderr=said,
                                  limit=limit)
             return status, progress.rows
@@ -438,18 +300,7 @@ def run_there(machine, options, vmlinux, place, limit, progress):
             shutil.copyfile(log, LOG)
 
 
-def imported():
-    """The files of the Python modules that linux_inside.py needs, and what these need."""
-    status, output = system.call([*PYTHON, "-c", IMPORTED])
-    if status != 0:
-        raise Fail(f"{INSIDE.name} cannot be loaded: {output.strip()}")
-    files = output.split()
-    return [*files, *(path for file in files if ".so" in file
-                      for path in initramfs.libraries(file))]
-
-
 def command(options):
-    check(options)
     accel = "bochs" if options.host == "bochs" else probe.host_accel(options)
     options.slow = options.slow or SLOW[accel]
     if accel == "bochs":
@@ -460,17 +311,17 @@ def command(options):
     kernel = debs.get(machine.series)
     vmlinux = image = module_file = None
     if options.guest == "patched":
-        vmlinux = kernelbuild.build(recipe(kernel.series), kernel)
-        image = recipe(kernel.series).place / "objects" / BZIMAGE
+        vmlinux = kernelbuild.build(linux_guest.recipe(kernel.series), kernel)
+        image = linux_guest.recipe(kernel.series).place / "objects" / linux_guest.BZIMAGE
     else:
-        module_file = module(kernel)
-    directories = tools()
-    programs = own_tools(kernel, options.workload, image)
+        module_file = linux_guest.module(kernel)
+    directories = linux_guest.tools()
+    programs = linux_guest.own_tools(kernel, options.workload, image)
     limit = options.timeout or LIMIT
     wanted = orders(options)
     began, progress, late = time.monotonic(), Progress(), None
     with system.run_directory() as place:
-        (place / "initrd.guest").write_bytes(initrd(module_file, directories, programs))
+        (place / "initrd.guest").write_bytes(linux_guest.initrd(module_file, directories, programs))
         (place / "orders").write_text(json.dumps(wanted))
         try:
             status, found = run_there(machine, options, vmlinux, place, limit, progress)

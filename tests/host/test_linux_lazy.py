@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from conftest import KERNELS, ROOT
-from lab import debs, linux, modules
+from lab import debs, linux, linux_guest, modules
 from lab.ui import Fail, Usage
 
 SOCKPERF = """sockperf: [Total Run] RunTime=2.500 sec; SentMessages=1001; ReceivedMessages=1000
@@ -118,12 +118,12 @@ def test_a_selftest_has_a_verdict_in_each_mode_and_round():
 @pytest.mark.linux_lazy
 def test_the_selftests_are_those_of_the_kernel_that_its_makefile_calls_safe():
     for kernel in map(debs.get, KERNELS):
-        tree = debs.source(kernel, [f"{linux.SELFTESTS}/timers",
-                                    f"{linux.SELFTESTS}/kselftest.h"], kernel.directory / "timers")
-        text = (tree / linux.SELFTESTS / "timers/Makefile").read_text().replace("\\\n", " ")
+        tree = debs.source(kernel, [f"{linux_guest.SELFTESTS}/timers",
+                                    f"{linux_guest.SELFTESTS}/kselftest.h"], kernel.directory / "timers")
+        text = (tree / linux_guest.SELFTESTS / "timers/Makefile").read_text().replace("\\\n", " ")
         (names,) = [line.split("=")[1].split() for line in text.splitlines()
                     if line.startswith("TEST_GEN_PROGS =")]
-        assert {*names} == {*linux.TIMERS, "rtcpie"}
+        assert {*names} == {*linux_guest.TIMERS, "rtcpie"}
 
 
 def test_the_table_has_counts_for_each_transaction_and_medians():
@@ -143,7 +143,7 @@ def test_the_table_has_counts_for_each_transaction_and_medians():
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_module_is_in_the_kernels_style(kernel):
     script = modules.sources(debs.get(kernel), modules.patches(kernel)) / "scripts/checkpatch.pl"
-    for source in linux.MODULE.glob("*.c"):
+    for source in linux_guest.MODULE.glob("*.c"):
         done = subprocess.run(["perl", script, "--strict", "--no-tree", "--no-summary", "--quiet",
                                "-f", source], capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (0, "")
