@@ -47,7 +47,7 @@ inline sync()			/* kvm_lazy_tscd_sync() */
 		p = (gone -> 1 : PENDING);
 		p = (p == DELIVERED && !gone && p <= now -> 0 : p);
 		if
-		:: p == TIMER && !moved && (p == LAZY_ARMED || fired)
+		:: p == TIMER && !moved
 		:: p == TIMER && BUG == SYNC_BLIND
 		:: else -> set_deadline(p)
 		fi;

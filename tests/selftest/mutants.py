@@ -114,14 +114,11 @@ MUTANTS = {
     "clear_base": ("CLEAR: APIC disabled by its base", LAPIC,
                    "map_dirty, DIRTY);\n			lazy_tscd_changed(apic);	/* CLEAR */\n",
                    "map_dirty, DIRTY);\n", "spiv clear"),
-    "sync_wiped": ("SYNC sets a timer that SPIV wiped", LAPIC,
-                   "	    (pending == kvm_lazy_tscd_armed(apic) || atomic_read(&apic->lapic_timer.pending)))",
-                   "	    true)", "spiv"),
     "armed_enabled": ("armed is 0 while the APIC is disabled", LAPIC,
                       "	return apic_enabled(apic) && apic_lvtt", "	return apic_lvtt", "spiv"),
     "armed_active": ("armed is 0 without a timer", LAPIC,
                      "(timer->hv_timer_in_use || hrtimer_active(&timer->timer)) ?", "true ?",
-                     "kick masked"),
+                     "masked kick"),
     "unreadable": ("an area that cannot be read: interrupt", LAPIC,
                    "#define LAZY_TSCD_UNREADABLE	1\n", "#define LAZY_TSCD_UNREADABLE	0\n", "memslot"),
     "unreadable_again": ("and again at the next halt", LAPIC,
@@ -134,7 +131,7 @@ MUTANTS = {
     "tsc_delivered": ("what was delivered before may be wanted again", X86,
                       "	vcpu->arch.lazy_tscd.delivered = 0;\n", "", "tsc"),
     "tsc_restart": ("the timer is set anew then, if it is the same", LAPIC,
-                    " && !vcpu->arch.lazy_tscd.tsc_moved &&\n", " &&\n", "tsc"),
+                    " && !vcpu->arch.lazy_tscd.tsc_moved)\n", ")\n", "tsc spiv"),
     "msr_reserved": ("the MSR's reserved bits", LAPIC,
                      "	if ((data & KVM_LAZY_TSCDEADLINE_RESERVED) ||\n", "	if (\n", "msr"),
     "msr_ram": ("the area is RAM", LAPIC, "	      kvm_gfn_to_hva_cache_init(vcpu->kvm, &area, ",
@@ -202,6 +199,8 @@ MUTANTS = {
     "tsc_scaled": ("a TSC that is scaled takes the timer with it", X86,
                    "...	kvm_lazy_tscd_tsc_moved(vcpu);\n", "", ""),
 }
+# Nor there, where KVM lets a VMM write 0 to any MSR that it knows of.
+UNNOTICED = {"6.12": ("msr_zero",)}
 
 
 def mutated(text, old, new, name):
@@ -318,6 +317,8 @@ def main():
     away = 0
     for name in names:
         rule, *_, tests = MUTANTS[name]
+        if name in UNNOTICED.get(options.kernel, ()):
+            tests = ""
         by = caught_by(said[name])
         away += not by and bool(tests)
         print(f"| {name} | {rule} | {by or ('no' if tests else 'not noticeable here')} |")
