@@ -97,6 +97,7 @@ class Vcpu:
         self.before = ""            # what it did before
         self.idle = None            # idle_enter() is not seen: known from a defer or a commit on
         self.window = False         # between defer and HALT or commit
+        self.unsure = False         # whether `delivered` is
         self.on = False
         self.writing = None         # (MSR, value) of a WRMSR that is to come
         self.storing = None         # the store to pending that is to come, or has been made
@@ -499,7 +500,7 @@ class Vcpu:
             return
         wanted = {pending}
         if pending and pending == self.delivered and pending <= now:
-            wanted = {0} if pending <= then else {0, pending}
+            wanted = {0} if pending <= then and not self.unsure else {0, pending}
         kept = {p for p in wanted if p == self.timer and not self.moved and
                 (not p or self.running or self.fired)}
         if moved_to is None and kept:
@@ -533,12 +534,16 @@ class Vcpu:
         if self.live:
             if not self.read:
                 raise Violation("kick", "an interrupt, and KVM has not looked at `pending`")
-            pending, self.read = self.read[0], None
+            (pending, then), self.read = self.read, None
             if not pending or self.timer is not None and pending > self.timer and \
                     pending > event["tsc"]:
                 raise Violation("kick", f"an interrupt, but `pending` is {when(pending)}, KVM's"
                                         f" timer {self.timers()}")
-            self.delivered, self.req = pending, True
+            # Delivered is what is due when the timer advance, of some length, is waited out.
+            self.unsure = pending > then
+            early = pending > event["tsc"] and \
+                self.clock.nanoseconds(pending - event["tsc"]) > ADVANCE_NS
+            self.delivered, self.req = 0 if early else pending, True
             self.take("kick: interrupt")
         else:
             self.take("kick: off")

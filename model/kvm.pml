@@ -16,6 +16,7 @@ inline start_timer()		/* restart_apic_timer() */
 	fired = 0;
 	running = TIMER > now;
 	stale = 0;
+	fast = 0;
 	wiped = 0;
 	if
 	:: TIMER && TIMER <= now -> fired = 1; out = 1	/* apic_timer_expired() */
@@ -69,12 +70,14 @@ inline kick()			/* kvm_inject_apic_timer_irqs(), lazy_tscd_kick() */
 		set_deadline((gone -> 0 : p));
 		late = BUG == KICK_ORDER
 	:: else ->
-		now = (now < TIMER && !stale -> TIMER : now);	/* kvm_wait_lapic_expire() */
-		DELIVERED = (live && dl -> p : DELIVERED);
+		/* kvm_wait_lapic_expire() waits out the timer advance, and no more. */
+		now = (now < TIMER && !stale && !fast -> TIMER : now);
+		DELIVERED = (live && dl && (p <= now || BUG == DELIVERED_EARLY) -> p : DELIVERED);
 		req = req || (live && dl && BUG != KICK_KEEPS);
 		irr = 1;
 		TIMER = 0;
 		fired = 0;
+		fast = 0;
 		NOTE("KVM: KICK, interrupt\n")
 	fi;
 	p = 0
@@ -232,6 +235,10 @@ end:	do
 	:: d_step { running && !(in_guest && live) -> running = 0; fired = 1; out = 1 }
 #else
 	:: d_step { running -> running = 0; fired = 1; out = 1; NOTE("timer for #%d fires\n", TIMER) }
+#ifdef FAST
+	:: d_step { running && TIMER > now -> running = 0; fired = 1; out = 1; fast = 1;
+		    NOTE("timer for #%d fires too early\n", TIMER) }
+#endif
 #endif
 	od
 }

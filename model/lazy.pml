@@ -37,6 +37,7 @@ bool running;		/* hrtimer_active() or hv_timer_in_use */
 bool fired;		/* lapic_timer.pending */
 bool callback;		/* (REMOTE) apic_timer_fn() runs */
 bool stale;		/* the timer was computed for another TSC */
+bool fast;		/* (FAST) the host's clock was: it fired earlier than the timer advance */
 bool irr;		/* the timer's vector waits in the IRR */
 bool dl;		/* the LVT is in TSC-deadline mode */
 bool masked = 1;	/* the LVT is masked */

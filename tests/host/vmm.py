@@ -61,6 +61,20 @@ def feature_of(process):
     return 0
 
 
+def hanging(process, path):
+    """What to say of a guest that hangs: its last words, and what KVM knows, twice."""
+    found = [open(path, errors="replace").read()[-300:]]
+    for _ in range(2):
+        time.sleep(1)
+        with open(f"/proc/{process.pid}/stat") as file:
+            found.append(f"state {file.read().split()[2]}")
+        for name in ("vcpu0/lazy-tscdeadline", "exit_counts.exits", "exit_counts.halt",
+                     "exit_counts.kick", "exit_counts.timer_interrupt", "halt_wakeup"):
+            for file in glob.glob(f"/sys/kernel/debug/kvm/{process.pid}-*/{name}"):
+                found.append(f"{name} {open(file).read().split()}")
+    return "a guest hangs: " + "; ".join(map(repr, found))
+
+
 def judge(status, text):
     """Raises Wrong unless the guest has ended well and every timer fired in time."""
     serial = Serial()
@@ -463,7 +477,7 @@ def sigstop(count):
                 del running[process]
                 os.unlink(path)
             elif time.monotonic() - began > 3 * LIMIT:
-                raise Wrong(f"a guest hangs: {open(path, errors='replace').read()[-300:]!r}")
+                raise Wrong(hanging(process, path))
             elif (len(seconds) < count and random.random() < 0.03
                   and b"/lazy" in open(path, "rb").read()):
                 seconds.append(random.uniform(0.5, 3))
@@ -558,7 +572,7 @@ def crowd(count, command, ended):
                 running.remove(entry)
                 os.unlink(path)
             elif time.monotonic() - began > 3 * LIMIT:
-                raise Wrong(f"a guest hangs: {open(path, errors='replace').read()[-300:]!r}")
+                raise Wrong(hanging(process, path))
         time.sleep(0.01)
 
 
