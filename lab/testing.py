@@ -21,7 +21,7 @@ EXTRAS = {
     "faults": "a thousand of each fault that a VMM can make, not a few (hours)",
     "conform": "guests and hosts broken on purpose, for ./sloth conform to notice (half an hour)",
     "linux-lazy": "a Debian Linux guest that uses the protocol (ten minutes a kernel)",
-    "model": "the protocol's model with all that can happen to it (three minutes, 2 GB)",
+    "model": "the protocol's model with all that can happen to it (four minutes, 3 GB)",
     "linux-guest": "a Debian Linux guest, patched beside stock (10 to 30 minutes)",
 }
 
