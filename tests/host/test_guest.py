@@ -21,7 +21,7 @@ GUESTS = {
     "rearm": ["storm=rearm", "ops=50000", "timers=1000"],
     "random": ["storm=rearm", "ops=20000", "order=random"],
     "sleep": ["storm=sleep", "ops=5000"],
-    "horizon": ["storm=rearm", "mode=lazy", "ops=500000", "timeout=50ms"],
+    "horizon": ["storm=rearm", "mode=lazy", "ops=2000000", "timeout=50ms"],
     **{name: ["storm=expire", "mode=eager,lazy", "ops=1500", "repeat=8", f"seed={name[-1]}"]
        for name in EXPIRE},
     "pveoi": ["storm=sleep", "ops=1000"],
@@ -174,7 +174,7 @@ def test_lazy_kicks_are_armed_deadlines_that_passed(guest):
     exits = row["exits"]
     a_round = row["ns"] / (row["ops"] / row["timers"])
     passed = row["ns"] / (50e6 - a_round)
-    assert a_round < 40e6 and passed > 3
+    assert a_round < 40e6 and passed > 2  # long enough a run, however fast the machine
     assert 1 <= exits["kick"] <= passed + 1
     # A machine that is stopped for longer than the timeout lets a timer fire.
     assert exits["kick"] == exits["rearm"] + exits["timer_interrupt"]
