@@ -65,6 +65,13 @@ class Host(host.Host):
         # What is slow because it is emulated is not stalled.
         arguments += ["rcupdate.rcu_cpu_stall_timeout=300", "sysctl.kernel.watchdog_thresh=60",
                       "sysctl.kernel.hung_task_timeout_secs=600"]
+        # KVM, which is built in, takes the TSC's frequency before Linux has measured it well, and
+        # where that is corrected later, it has each guest's TSC stand still: so it is measured by
+        # nobody. All clocks there are the TSC, so that it is about right is enough.
+        with open("/proc/cpuinfo") as file:
+            found = re.search(r"cpu MHz\s*: ([\d.]+)", file.read())
+        if found:
+            arguments += [f"tsc_early_khz={float(found[1]) * 1000:.0f}", "hpet=disable", "pmtmr=0"]
         # q35, as the other machine's firmware routes interrupts in loops for which so slow a
         # kernel loses patience.
         return ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off"], \
