@@ -174,7 +174,7 @@ def test_lazy_kicks_are_armed_deadlines_that_passed(guest):
     exits = row["exits"]
     a_round = row["ns"] / (row["ops"] / row["timers"])
     passed = row["ns"] / (50e6 - a_round)
-    assert a_round < 40e6 and passed > 2  # long enough a run, however fast the machine
+    assert a_round < 40e6 and passed > 3  # long enough a run, however fast the machine
     assert 1 <= exits["kick"] <= passed + 1
     # A machine that is stopped for longer than the timeout lets a timer fire.
     assert exits["kick"] == exits["rearm"] + exits["timer_interrupt"]
