@@ -69,9 +69,8 @@ class Host(host.Host):
         # where that is corrected later, it has each guest's TSC stand still: so it is measured by
         # nobody. All clocks there are the TSC, so that it is about right is enough.
         with open("/proc/cpuinfo") as file:
-            found = re.search(r"cpu MHz\s*: ([\d.]+)", file.read())
-        if found:
-            arguments += [f"tsc_early_khz={float(found[1]) * 1000:.0f}", "hpet=disable", "pmtmr=0"]
+            khz = float(re.search(r"cpu MHz\s*: ([\d.]+)", file.read())[1]) * 1000
+        arguments += [f"tsc_early_khz={khz:.0f}", "hpet=disable", "pmtmr=0"]
         # q35, as the other machine's firmware routes interrupts in loops for which so slow a
         # kernel loses patience.
         return ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off"], \

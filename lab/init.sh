@@ -80,16 +80,6 @@ while [ "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)
 	tries=$((tries + 1))
 	usleep 10000
 done
-if [ -d /sys/module/kvm_amd ]; then # the debug host's is built in, and started before
-	# shellcheck disable=SC2046
-	set -- $(/bin/busybox dmesg | /bin/busybox sed -En \
-		's/.*tsc: (Detected|Refined)[^0-9]* ([0-9]+)[.]([0-9]+) MHz.*/\2\3/p')
-	for khz; do
-		off=$((khz > $1 ? khz - $1 : $1 - khz))
-		[ $((off * 4000)) -le "$1" ] ||
-			die "measured its TSC twice, $1 and $khz kHz, as the machine is too busy: try again"
-	done
-fi
 
 for m in $(cat /sloth/kvm); do
 	options=
